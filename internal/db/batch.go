@@ -1,0 +1,158 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/orderkeep/orderkeep/internal/fault"
+)
+
+// ErrBusy is returned by Try when the queue in front of the batcher is full.
+var ErrBusy = fault.New(fault.Unavailable, "busy", "Too many requests are waiting. Try again in a moment.")
+
+// ErrClosed is returned once the batcher drains.
+var ErrClosed = fault.New(fault.Unavailable, "shutting_down", "The service is shutting down. Try again in a moment.")
+
+// Batcher lets many callers share one transaction: while one commits, the next callers queue up, and all of them go
+// into the next. C is a context's command; the command holds its own answer.
+type Batcher[C any] struct {
+	db    *DB
+	apply func(*Tx, []C) error
+	queue chan *waiting[C]
+	size  int
+
+	mu     sync.RWMutex // held for reading while a caller enqueues, so that Close can shut the queue
+	closed bool
+	done   chan struct{}
+}
+
+type waiting[C any] struct {
+	c    C
+	err  error
+	done chan struct{}
+}
+
+// Sizes of a batch and of its queue. A batch of 256 keeps the time in a transaction in single milliseconds; a queue of
+// 4,096 is about half a second of work, after which a caller does better to be told 503.
+const (
+	batchSize = 256
+	queueSize = 4096
+)
+
+// NewBatcher starts a batcher. apply runs in a transaction on commands in their order of arrival and writes each
+// one's answer into it; it may run again on the same commands, so it begins by resetting them. An error from apply
+// fails the whole transaction: the commands then run one by one, so that only the one at fault fails.
+func NewBatcher[C any](d *DB, apply func(*Tx, []C) error) *Batcher[C] {
+	b := &Batcher[C]{db: d, apply: apply, queue: make(chan *waiting[C], queueSize), size: batchSize, done: make(chan struct{})}
+	go b.loop()
+	return b
+}
+
+// Do waits for room in the queue, then for the commit. If ctx ends first the command may still be committed.
+func (b *Batcher[C]) Do(ctx context.Context, c C) error {
+	w := &waiting[C]{c: c, done: make(chan struct{})}
+	b.mu.RLock()
+	if b.closed {
+		b.mu.RUnlock()
+		return ErrClosed
+	}
+	select {
+	case b.queue <- w:
+		b.mu.RUnlock()
+	case <-ctx.Done():
+		b.mu.RUnlock()
+		return ctx.Err()
+	}
+	return w.wait(ctx)
+}
+
+// Try is Do, except that it does not wait for room: with a full queue it returns ErrBusy and c will not run.
+func (b *Batcher[C]) Try(ctx context.Context, c C) error {
+	w := &waiting[C]{c: c, done: make(chan struct{})}
+	b.mu.RLock()
+	if b.closed {
+		b.mu.RUnlock()
+		return ErrClosed
+	}
+	select {
+	case b.queue <- w:
+		b.mu.RUnlock()
+	default:
+		b.mu.RUnlock()
+		return ErrBusy
+	}
+	return w.wait(ctx)
+}
+
+func (w *waiting[C]) wait(ctx context.Context) error {
+	select {
+	case <-w.done:
+		return w.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close refuses new commands, finishes those in the queue, and returns.
+func (b *Batcher[C]) Close() {
+	b.mu.Lock()
+	if !b.closed {
+		b.closed = true
+		close(b.queue)
+	}
+	b.mu.Unlock()
+	<-b.done
+}
+
+func (b *Batcher[C]) loop() {
+	defer close(b.done)
+	batch := make([]*waiting[C], 0, b.size)
+	for {
+		first, ok := <-b.queue
+		if !ok {
+			return
+		}
+		batch = append(batch[:0], first)
+	fill:
+		for len(batch) < b.size {
+			select {
+			case w, ok := <-b.queue:
+				if !ok {
+					break fill
+				}
+				batch = append(batch, w)
+			default:
+				break fill
+			}
+		}
+		b.commit(batch)
+	}
+}
+
+func (b *Batcher[C]) commit(batch []*waiting[C]) {
+	cmds := make([]C, len(batch))
+	for i, w := range batch {
+		cmds[i] = w.c
+	}
+	err := b.db.Write(context.Background(), func(tx *Tx) error { return b.apply(tx, cmds) })
+	if err != nil && len(batch) > 1 && !outOfOrder(err) {
+		// One command's mistake must not fail its neighbours.
+		for i, w := range batch {
+			w.err = b.db.Write(context.Background(), func(tx *Tx) error { return b.apply(tx, cmds[i:i+1]) })
+			close(w.done)
+		}
+		return
+	}
+	for _, w := range batch {
+		w.err = err
+		close(w.done)
+	}
+}
+
+// outOfOrder reports that the database itself is at fault, so that running the commands one by one would only fail as
+// many times.
+func outOfOrder(err error) bool {
+	var f *fault.Error
+	return errors.As(err, &f) && f.Kind == fault.Unavailable
+}

@@ -1,0 +1,57 @@
+// Package node assembles contexts into a process: it opens each with its database, joins them by the wires that the
+// settings name, serves their contracts, and drains them. It knows no context: the program hands them in.
+package node
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+
+	"github.com/orderkeep/orderkeep/internal/audit"
+	"github.com/orderkeep/orderkeep/internal/outbox"
+	"google.golang.org/grpc"
+)
+
+// Context is one bounded context as a process sees it: its door.
+type Context struct {
+	Name  string   // such as "orders"; its database is <NAME>_DB, its address for others <NAME>_URL
+	Peers []string // names of the contexts that it calls
+	// Contract is the v1 OpenAPI document.
+	Contract []byte
+	// Open opens the context. It returns when the context can answer, except that its peers may not be there yet.
+	Open func(ctx context.Context, env Env) (*Service, error)
+	// Inspect opens the context's records for an audit, read only, beside a running process or without one.
+	// db is the database's URL and data the data directory.
+	Inspect func(ctx context.Context, db, data string) (audit.Source, error)
+}
+
+// Env is what a context gets from its process.
+type Env struct {
+	DB    string // the URL of its database
+	Data  string // the data directory, for a context's other files
+	Peers map[string]Peer
+	Bus   outbox.Bus
+	Log   *slog.Logger
+}
+
+// Peer is the wire to another context: exactly one of the two is set.
+type Peer struct {
+	// Conn speaks the peer's v1 Protobuf contract, in this process or over TCP, with the policy of internal/call around it.
+	Conn grpc.ClientConnInterface
+	// URL is the base of a peer that speaks only REST (http:// or https://), and HTTP the client for it.
+	URL  string
+	HTTP *http.Client
+}
+
+// Service is an open context.
+type Service struct {
+	// Routes maps a path prefix, such as "/v1/orders", to its handler. A prefix matches whole path segments.
+	Routes map[string]http.Handler
+	// Register adds the gRPC services of its v1 contract.
+	Register func(grpc.ServiceRegistrar)
+	// Ready fails while the context cannot work, for reasons of its own: not of its peers.
+	Ready func(context.Context) error
+	// Close finishes what is in flight and closes the database. The edges have stopped taking requests before it.
+	Close func(context.Context) error
+}
+
