@@ -26,6 +26,21 @@ func Correlation(ctx context.Context) string {
 	return id
 }
 
+type logKey struct{}
+
+// WithLogger returns a context whose work is logged to log.
+func WithLogger(ctx context.Context, log *slog.Logger) context.Context {
+	return context.WithValue(ctx, logKey{}, log)
+}
+
+// Logger returns the context's logger, or slog's default where none was put.
+func Logger(ctx context.Context) *slog.Logger {
+	if log, ok := ctx.Value(logKey{}).(*slog.Logger); ok {
+		return log
+	}
+	return slog.Default()
+}
+
 // NewCorrelation makes an id for a request that came without one.
 func NewCorrelation() string { return uuid.Must(uuid.NewV7()).String() }
 

@@ -1,0 +1,99 @@
+package httpd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+
+	"github.com/ogen-go/ogen/ogenerrors"
+	"github.com/ogen-go/ogen/validate"
+	"github.com/orderkeep/orderkeep/internal/fault"
+)
+
+var (
+	errInternal       = errors.New("internal")
+	errBodyTooLarge   = fault.New(fault.Invalid, "body_too_large", "The body is too large.")
+	errRequestTimeout = fault.New(fault.Invalid, "request_timeout", "The request did not arrive in time. Send it again, faster.")
+	errMediaType      = fault.New(fault.Invalid, "unsupported_media_type", "The body's media type is not one that this path takes.")
+	errInvalid        = fault.New(fault.Invalid, "invalid_request", "The request is not valid.")
+	errDeadline       = fault.New(fault.Unavailable, "deadline_exceeded", "It took too long. Look at what has happened before repeating it without an Idempotency-Key.")
+	errInterrupted    = fault.New(fault.Unavailable, "interrupted", "The request was interrupted on our side. Try again in a moment.")
+)
+
+// ErrorHandler answers what a generated server or its handler reported: a request that does not decode or does not
+// validate with 400 and the fields by path, a body past the limit with 413, another media type with 415, a body that does
+// not arrive with 408, and faults by their kind. No text repeats a value that was sent: it might be a card number.
+func ErrorHandler(_ context.Context, w http.ResponseWriter, r *http.Request, err error) {
+	f := requestFault(r, err)
+	if f == nil {
+		WriteProblem(w, r, err)
+		return
+	}
+	if errors.Is(f, errRequestTimeout) || errors.Is(f, errBodyTooLarge) {
+		// The rest of the body is still on its way; this connection cannot be used again.
+		w.Header().Set("Connection", "close")
+	}
+	WriteProblem(w, r, f)
+}
+
+// requestFault says what is wrong with the request, or nil if it is not the request that is wrong.
+func requestFault(r *http.Request, err error) error {
+	var known *fault.Error
+	if errors.As(err, &known) {
+		return nil
+	}
+	var (
+		tooLarge *http.MaxBytesError
+		media    *validate.InvalidContentTypeError
+		params   *ogenerrors.DecodeParamsError
+		request  *ogenerrors.DecodeRequestError
+		slow     net.Error
+	)
+	switch {
+	case errors.As(err, &params):
+		return paramsFault(params)
+	case !errors.As(err, &request):
+		return nil
+	case errors.As(err, &tooLarge):
+		return bodyTooLarge(tooLarge.Limit)
+	case errors.As(err, &slow) && slow.Timeout():
+		return errRequestTimeout
+	case errors.As(err, &media), !mediaTypeParses(r):
+		return errMediaType.Detailf("Send the body as application/json, and say so in the Content-Type header.")
+	case errors.Is(err, validate.ErrBodyRequired):
+		return errInvalid.Detailf("The request has no body. Send a JSON object.")
+	}
+	return bodyFault(request)
+}
+
+func bodyTooLarge(limit int64) *fault.Error {
+	return errBodyTooLarge.Detailf("The body is larger than %d bytes, the limit of this path. Send less at a time, or raise the limit where the server is started.", limit)
+}
+
+func mediaTypeParses(r *http.Request) bool {
+	_, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return err == nil
+}
+
+// answerable turns an error from below the edge into the fault to answer.
+func answerable(err error) *fault.Error {
+	var known *fault.Error
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.Is(err, context.DeadlineExceeded):
+		return errDeadline.Because(err)
+	case errors.Is(err, context.Canceled), errors.Is(err, io.ErrUnexpectedEOF) && !isRequest(err):
+		// The client is still there, or WriteProblem would have stopped: something here gave up, as at a drain.
+		return errInterrupted.Because(err)
+	}
+	return fault.Of(err)
+}
+
+func isRequest(err error) bool {
+	var request *ogenerrors.DecodeRequestError
+	return errors.As(err, &request)
+}

@@ -1,0 +1,168 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Config is the settings of a process. The tags are kong's: flag, environment, default and help. The defaults stand in
+// the tags alone, so that a Config made by hand says what it means.
+type Config struct {
+	Listen       string        `name:"listen" env:"ORDERKEEP_LISTEN" default:"127.0.0.1:3000" placeholder:"HOST:PORT" help:"Address to answer on. Port 0 takes a free one. There is no TLS and no authentication: name another host than the loopback only behind something that has both."`
+	Data         string        `name:"data" env:"ORDERKEEP_DATA" default:"orderkeep-data" placeholder:"DIR" help:"Directory of the databases. Made if it is not there; belongs to one process at a time."`
+	OrdersDB     string        `name:"orders-db" env:"ORDERS_DB" placeholder:"URL" help:"Database of Orders. Default: sqlite:DIR/orders.db."`
+	InventoryDB  string        `name:"inventory-db" env:"INVENTORY_DB" placeholder:"URL" help:"Database of Inventory. Default: sqlite:DIR/inventory.db."`
+	PaymentsDB   string        `name:"payments-db" env:"PAYMENTS_DB" placeholder:"URL" help:"Database of Payments. Default: sqlite:DIR/payments.db."`
+	InventoryURL string        `name:"inventory-url" env:"INVENTORY_URL" placeholder:"URL" help:"Where Inventory is, if not in this process: grpc://, grpcs://, http:// or https:// and HOST:PORT."`
+	PaymentsURL  string        `name:"payments-url" env:"PAYMENTS_URL" placeholder:"URL" help:"Where Payments is, if not in this process: grpc://, grpcs://, http:// or https:// and HOST:PORT."`
+	BodyLimit    Bytes         `name:"body-limit" env:"ORDERKEEP_BODY_LIMIT" default:"1MiB" placeholder:"SIZE" help:"Largest body of a request. The import of stock has its own limit, 256MiB."`
+	ReadTimeout  time.Duration `name:"read-timeout" env:"ORDERKEEP_READ_TIMEOUT" default:"30s" help:"Time for a request to arrive whole. The import of stock has 10 minutes."`
+	DrainTimeout time.Duration `name:"drain-timeout" env:"ORDERKEEP_DRAIN_TIMEOUT" default:"30s" help:"Time for the requests under way to finish after SIGTERM."`
+}
+
+// The names of the settings by context, as an operator knows them.
+type setting struct{ name, value string }
+
+func (c Config) db(context string) setting {
+	return map[string]setting{
+		"orders":    {"ORDERS_DB", c.OrdersDB},
+		"inventory": {"INVENTORY_DB", c.InventoryDB},
+		"payments":  {"PAYMENTS_DB", c.PaymentsDB},
+	}[context]
+}
+
+func (c Config) address(context string) setting {
+	return map[string]setting{
+		"inventory": {"INVENTORY_URL", c.InventoryURL},
+		"payments":  {"PAYMENTS_URL", c.PaymentsURL},
+	}[context]
+}
+
+// Database returns the URL of a context's database: the one set, or a SQLite file in the data directory.
+func (c Config) Database(context string) string {
+	if set := c.db(context).value; set != "" {
+		return set
+	}
+	return "sqlite:" + filepath.Join(c.Data, context+".db")
+}
+
+// Check returns all mistakes in the settings at once, each with the name of its setting.
+func (c Config) Check(contexts []Context) error {
+	var mistakes []error
+	wrong := func(name, text string, args ...any) {
+		mistakes = append(mistakes, fmt.Errorf("%s: %s", name, fmt.Sprintf(text, args...)))
+	}
+	if _, port, err := net.SplitHostPort(c.Listen); err != nil {
+		wrong("--listen", "%q is not HOST:PORT, such as 127.0.0.1:3000", c.Listen)
+	} else if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		wrong("--listen", "%q has no port between 0 and 65535", c.Listen)
+	}
+	if c.Data == "" {
+		wrong("--data", "name a directory for the databases")
+	}
+	if c.BodyLimit < 1 {
+		wrong("--body-limit", "must be at least 1 byte")
+	}
+	if c.ReadTimeout <= 0 {
+		wrong("--read-timeout", "must be above 0")
+	}
+	if c.DrainTimeout < 0 {
+		wrong("--drain-timeout", "must not be negative")
+	}
+	here := map[string]bool{}
+	for _, x := range contexts {
+		here[x.Name] = true
+	}
+	checked := map[string]bool{}
+	for _, x := range contexts {
+		for _, name := range append([]string{x.Name}, x.Peers...) {
+			if checked[name] {
+				continue
+			}
+			checked[name] = true
+			s := c.address(name)
+			if s.value != "" {
+				if _, err := parseAddress(s.value); err != nil {
+					wrong(s.name, "%v", err)
+				}
+			} else if !here[name] {
+				wrong(strings.ToUpper(name)+"_URL", "%s calls %s, which does not run in this process: say where it is", x.Name, name)
+			}
+		}
+		if s := c.db(x.Name); s.value != "" && c.address(x.Name).value == "" && !strings.Contains(s.value, ":") {
+			wrong(s.name, "is not a URL; this version knows sqlite:/path/to/file.db")
+		}
+	}
+	return errors.Join(mistakes...)
+}
+
+// parseAddress checks the URL of a context in another process. Its errors do not repeat the URL: it may hold a password.
+func parseAddress(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, errors.New("is not a URL such as grpc://host:3001 or http://host:3001")
+	}
+	switch u.Scheme {
+	case "grpc", "grpcs":
+		if u.Port() == "" {
+			return nil, fmt.Errorf("needs a port, such as %s://host:3001", u.Scheme)
+		}
+		if strings.Trim(u.Path, "/") != "" {
+			return nil, fmt.Errorf("has a path, and %s takes none", u.Scheme)
+		}
+	case "http", "https":
+	default:
+		return nil, errors.New("must begin with grpc://, grpcs://, http:// or https://")
+	}
+	if u.Hostname() == "" {
+		return nil, errors.New("names no host")
+	}
+	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("must have nothing but scheme, host, port and path")
+	}
+	return u, nil
+}
+
+// Bytes is a size; its text form takes the suffixes KiB, MiB and GiB.
+type Bytes int64
+
+var units = []struct {
+	suffix string
+	size   int64
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}, {"", 1}}
+
+// UnmarshalText reads a size such as 1MiB or 65536.
+func (b *Bytes) UnmarshalText(text []byte) error {
+	s := string(text)
+	for _, u := range units {
+		number, ok := strings.CutSuffix(s, u.suffix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
+		if err != nil || n < 0 || n > (1<<62)/u.size {
+			break
+		}
+		*b = Bytes(n * u.size)
+		return nil
+	}
+	return fmt.Errorf("%q is not a size such as 65536, 512KiB or 1MiB", s)
+}
+
+// MarshalText writes the size with the largest unit that divides it.
+func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
+
+func (b Bytes) String() string {
+	for _, u := range units {
+		if b != 0 && int64(b)%u.size == 0 && u.suffix != "" && u.size > 1 {
+			return strconv.FormatInt(int64(b)/u.size, 10) + u.suffix
+		}
+	}
+	return strconv.FormatInt(int64(b), 10)
+}
