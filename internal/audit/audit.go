@@ -2,7 +2,10 @@
 // states, sorted by order id, what it holds for which order, and the rules compare the statements.
 package audit
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // What names what a claim says about its order. The list is closed.
 type What int
@@ -42,4 +45,19 @@ type Source interface {
 	// Claims calls yield for each claim in order of Claim.Order. A false from yield stops it.
 	Claims(ctx context.Context, yield func(Claim) bool) error
 	Close() error
+}
+
+// Undelivered states what a context has not told others or not yet taken in: events that wait are a violation when they
+// stay, parked ones always are.
+func Undelivered(context string, outbox, inbox, parked int64) []Violation {
+	var v []Violation
+	add := func(rule, what string, n int64) {
+		if n > 0 {
+			v = append(v, Violation{Rule: rule, Detail: fmt.Sprintf("%s: %d %s", context, n, what)})
+		}
+	}
+	add("outbox_drained", "events are not published", outbox)
+	add("inbox_drained", "events are not consumed", inbox)
+	add("nothing_parked", "events are parked", parked)
+	return v
 }

@@ -109,9 +109,18 @@ func (t *Tx) ExecWide(query string, cols int, args []any) error {
 // QueryWide runs a query whose marker (list) stands for a list of parameters, as in "WHERE sku IN (list)", and calls
 // scan for each row of the result.
 func (t *Tx) QueryWide(query string, args []any, scan func(*sql.Rows) error) error {
+	return t.queryWide(query, 0, 1, args, scan)
+}
+
+// QueryRows is ExecWide for a statement that returns rows, such as one with RETURNING: scan is called for each.
+func (t *Tx) QueryRows(query string, cols int, args []any, scan func(*sql.Rows) error) error {
+	return t.queryWide(query, cols, cols, args, scan)
+}
+
+func (t *Tx) queryWide(query string, cols, step int, args []any, scan func(*sql.Rows) error) error {
 	for len(args) > 0 {
-		n := width(len(args))
-		rows, err := t.Query(t.widen(query, 0, n), args[:n]...)
+		n := width(len(args) / step)
+		rows, err := t.Query(t.widen(query, cols, n), args[:n*step]...)
 		if err != nil {
 			return err
 		}
@@ -127,7 +136,7 @@ func (t *Tx) QueryWide(query string, args []any, scan func(*sql.Rows) error) err
 		if err := rows.Err(); err != nil {
 			return err
 		}
-		args = args[n:]
+		args = args[n*step:]
 	}
 	return nil
 }

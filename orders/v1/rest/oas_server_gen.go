@@ -12,8 +12,8 @@ type Handler interface {
 	//
 	// A confirmed order becomes `cancelled`; its units and its money are given back by the time of the
 	// answer, or soon after it (`undo: pending` until then). A pending order is rejected with reason
-	// `cancelled` as soon as its payment's outcome is known (409 `order_in_progress` while a request still
-	// drives it). Repeating it does nothing more.
+	// `cancelled`. An order that was rejected for another reason is 409 `not_cancellable`. Repeating it
+	// does nothing more.
 	//
 	// POST /v1/orders/{orderId}/cancel
 	CancelOrder(ctx context.Context, req OptCancellation, params CancelOrderParams) (CancelOrderRes, error)

@@ -1,0 +1,11 @@
+// Package inventoryv1 is the v1 contract of Inventory: its Protobuf messages, events and service, generated from inventory.proto, and
+// its OpenAPI document. The server and client generated from the latter are in rest. It promises to stay compatible
+// within v1, and imports nothing of the context behind it.
+package inventoryv1
+
+import _ "embed"
+
+// OpenAPI is the OpenAPI 3.1 document of the REST face.
+//
+//go:embed openapi.yaml
+var OpenAPI []byte

@@ -1,0 +1,285 @@
+// Package order is the domain of Orders: what an order is, which states it goes through, and the saga that drives it to
+// one end.
+//
+// It promises that an order which was begun reaches exactly one of confirmed and rejected, whatever crashes and however
+// often it is driven, and that nothing is held for an order that was rejected. It knows neither SQL nor any wire:
+// what it needs from outside it declares as Store, Stock and Cashier.
+package order
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/orderkeep/orderkeep/internal/card"
+	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/money"
+)
+
+// ID names an order: a UUIDv7, so that ids sort by time of placement.
+type ID string
+
+// NewID makes an id.
+func NewID() ID { return ID(uuid.Must(uuid.NewV7()).String()) }
+
+// Line is one line of an order. Lines of one SKU stay apart here; Inventory sums them.
+type Line struct {
+	SKU            string
+	Qty            int64 // units, 1 to 2^31-1
+	UnitPriceMinor int64 // minor units of the order's currency
+}
+
+// Payment is how an order is paid.
+type Payment struct {
+	Provider string
+	Token    string // the provider's; never a card number
+	ID       string // of Payments, once authorized
+}
+
+// Lease says who drives a pending order and until when nobody else does. An order with no owner waits for recovery from
+// Until on.
+type Lease struct {
+	Owner string
+	Until time.Time
+}
+
+// Live reports whether somebody drives the order at now.
+func (l Lease) Live(now time.Time) bool { return l.Owner != "" && now.Before(l.Until) }
+
+// Order is an order with all that is known of it. Zero times mean "not yet".
+type Order struct {
+	ID            ID
+	State         State
+	Lines         []Line
+	Currency      string // ISO 4217; may be empty when TotalMinor is 0
+	TotalMinor    int64
+	Customer      string
+	Payment       Payment
+	Key           string // the idempotency key, or ""
+	Payload       Hash   // of what was asked for under the key
+	CorrelationID string
+
+	Rejection    *Rejection // why, in Undoing and Rejected
+	CancelReason string
+
+	PlacedAt     time.Time
+	ReservedAt   time.Time
+	AuthorizedAt time.Time
+	DecidedAt    time.Time
+	CancelledAt  time.Time
+	UnitsBackAt  time.Time // Inventory said that a cancelled order's units are back
+	MoneyBackAt  time.Time // Payments said that a cancelled order's money is back
+
+	Lease    Lease
+	Attempts int64 // how often recovery has taken it up
+}
+
+// Paid reports whether the order needs a payment.
+func (o *Order) Paid() bool { return o.TotalMinor > 0 }
+
+// Undone reports whether all that a cancelled order held has been given back.
+func (o *Order) Undone() bool {
+	return !o.UnitsBackAt.IsZero() && (!o.Paid() || !o.MoneyBackAt.IsZero())
+}
+
+// Rejection says why an order was not served.
+type Rejection struct {
+	Kind      fault.Kind
+	Code      string // stable: out_of_stock, unknown_sku, payment_declined, payment_timeout, ...
+	Detail    string
+	Shortages []Shortage
+}
+
+// Shortage says why a SKU could not be had.
+type Shortage struct {
+	SKU       string
+	Requested int64
+	Available int64
+	Unknown   bool // no item has this SKU
+}
+
+// Hash is the SHA-256 of a placement's payload.
+type Hash [sha256.Size]byte
+
+// Limits of a placement. 2,000 lines are nearly twice the largest order of a year of a wholesaler's sales; quantities fit
+// into 32 bits for the sake of other languages' clients, totals into 53 for JavaScript's.
+const (
+	MaxLines    = 2000
+	MaxQty      = 1<<31 - 1
+	MaxTotal    = 1<<53 - 1
+	maxSKU      = 128
+	maxCustomer = 256
+	maxKey      = 255
+	maxToken    = 255
+)
+
+// Placement is what a caller asks for.
+type Placement struct {
+	Key           string
+	Lines         []Line
+	LineCurrency  []string // of each line, "" where it names none; may be nil
+	Currency      string
+	Customer      string
+	Provider      string
+	Token         string
+	CorrelationID string
+}
+
+// Errors of a placement, all Invalid: they say what to change.
+var (
+	ErrEmpty           = fault.New(fault.Invalid, "empty_order", "An order needs at least one item.")
+	ErrTooManyLines    = fault.New(fault.Invalid, "too_many_items", "An order has at most %d items. Split it.", MaxLines)
+	ErrBadLine         = fault.New(fault.Invalid, "invalid_item", "")
+	ErrTotal           = fault.New(fault.Invalid, "total_too_large", "The total is above %d minor units. Split the order.", int64(MaxTotal))
+	ErrCurrency        = fault.New(fault.Invalid, "invalid_currency", "")
+	ErrMixedCurrencies = fault.New(fault.Invalid, "mixed_currencies", "An order has one currency. Split it by currency.")
+	ErrCustomer        = fault.New(fault.Invalid, "invalid_customer", "The customer is at most %d characters of printable text.", maxCustomer)
+	ErrPayment         = fault.New(fault.Invalid, "payment_required", "The total is above 0: say how it is paid, with payment.provider and payment.token.")
+	ErrToken           = fault.New(fault.Invalid, "invalid_token", "A payment token is 1 to %d characters of printable ASCII without spaces.", maxToken)
+	ErrCard            = fault.New(fault.Invalid, "card_number_refused", "The token is a card number. Send the provider's token for the card instead; card numbers are not accepted here.")
+	ErrKey             = fault.New(fault.Invalid, "invalid_idempotency_key", "An Idempotency-Key is 1 to %d printable ASCII characters.", maxKey)
+)
+
+// Errors about the state of things.
+var (
+	ErrNotFound = fault.New(fault.NotFound, "not_found", "There is no such order.")
+	ErrReused   = fault.New(fault.Conflict, "idempotency_key_reused", "This Idempotency-Key was used for another order. Repeat a request exactly, or use a new key.")
+	ErrInFlight = fault.New(fault.Conflict, "idempotency_key_in_flight", "The first request under this Idempotency-Key has not been answered yet. Repeat it in a moment.")
+	ErrFinal    = fault.New(fault.Conflict, "not_cancellable", "")
+	ErrNoStock  = fault.New(fault.Unavailable, "inventory_unavailable", "Stock cannot be reserved at the moment; the order was not taken. Repeat it, under the same Idempotency-Key if it has one.")
+)
+
+// New checks a placement and makes the pending order that it asks for.
+func New(p Placement, now time.Time) (*Order, error) {
+	if p.Key != "" && !validKey(p.Key) {
+		return nil, ErrKey
+	}
+	total, err := checkLines(p)
+	if err != nil {
+		return nil, err
+	}
+	if p.Currency != "" && !money.ValidCurrency(p.Currency) {
+		return nil, ErrCurrency.Detailf("currency is not a code of ISO 4217, such as GBP.")
+	}
+	if total > 0 && p.Currency == "" {
+		return nil, ErrCurrency.Detailf("The total is above 0: say in which currency, with an ISO 4217 code such as GBP.")
+	}
+	for _, c := range p.LineCurrency {
+		if c != "" && c != p.Currency {
+			return nil, ErrMixedCurrencies
+		}
+	}
+	if len(p.Customer) > maxCustomer || !printable(p.Customer) {
+		return nil, ErrCustomer
+	}
+	if err := checkPayment(p, total); err != nil {
+		return nil, err
+	}
+	o := &Order{
+		ID: NewID(), State: Pending, Lines: p.Lines, Currency: p.Currency, TotalMinor: total, Customer: p.Customer,
+		Key: p.Key, CorrelationID: p.CorrelationID, PlacedAt: now,
+	}
+	if total > 0 {
+		o.Payment = Payment{Provider: p.Provider, Token: p.Token}
+	}
+	if p.Key != "" {
+		o.Payload = p.hash()
+	}
+	return o, nil
+}
+
+func checkLines(p Placement) (total int64, err error) {
+	switch {
+	case len(p.Lines) == 0:
+		return 0, ErrEmpty
+	case len(p.Lines) > MaxLines:
+		return 0, ErrTooManyLines
+	}
+	for i, l := range p.Lines {
+		switch {
+		case l.SKU == "" || len(l.SKU) > maxSKU || !printable(l.SKU):
+			return 0, ErrBadLine.Detailf("items[%d].sku is 1 to %d bytes of printable text.", i, maxSKU)
+		case l.Qty < 1 || l.Qty > MaxQty:
+			return 0, ErrBadLine.Detailf("items[%d].qty is a whole number from 1 to %d.", i, MaxQty)
+		case l.UnitPriceMinor < 0:
+			return 0, ErrBadLine.Detailf("items[%d].unitPrice is a whole number of minor units, 0 or more.", i)
+		}
+		sum, ok := money.Mul(l.UnitPriceMinor, l.Qty)
+		if ok {
+			total, ok = money.Add(total, sum)
+		}
+		if !ok || total > MaxTotal {
+			return 0, ErrTotal
+		}
+	}
+	return total, nil
+}
+
+func checkPayment(p Placement, total int64) error {
+	// Looked at even when nothing is to be paid: a card number must not be let in by a free order.
+	if card.LooksLikeNumber(p.Token) || card.LooksLikeNumber(p.Provider) {
+		return ErrCard
+	}
+	if total > 0 && (p.Provider == "" || p.Token == "") {
+		return ErrPayment
+	}
+	if len(p.Token) > maxToken || !graphic(p.Token) || !graphic(p.Provider) {
+		return ErrToken
+	}
+	return nil
+}
+
+// hash covers everything that a repeat under the key must say again. Each part is preceded by its length, so that no
+// two payloads run into one.
+func (p Placement) hash() Hash {
+	h := sha256.New()
+	num := func(n int64) { h.Write(binary.LittleEndian.AppendUint64(nil, uint64(n))) }
+	str := func(s string) {
+		num(int64(len(s)))
+		h.Write([]byte(s))
+	}
+	num(int64(len(p.Lines)))
+	for _, l := range p.Lines {
+		str(l.SKU)
+		num(l.Qty)
+		num(l.UnitPriceMinor)
+	}
+	str(p.Currency)
+	str(p.Customer)
+	str(p.Provider)
+	str(p.Token)
+	return Hash(h.Sum(nil))
+}
+
+func validKey(key string) bool {
+	if len(key) > maxKey {
+		return false
+	}
+	for _, c := range []byte(key) {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+func graphic(s string) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+func printable(s string) bool {
+	for _, r := range s {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,101 @@
+package order
+
+import (
+	"context"
+	"time"
+)
+
+// Store keeps orders. Every method that changes something returns after it is on disk.
+//
+// Errors: Unavailable when the database is busy, full or away. An error leaves it open whether the change was made,
+// except from Begin with a full queue.
+type Store interface {
+	// Begin records a new order in its state, Pending or Rejected, with its key and the event that its state calls for. If
+	// the key was used before it returns that order instead, or ErrReused if its payload was another.
+	Begin(ctx context.Context, o *Order) (existing *Order, err error)
+	// Move changes o's state from the one that it has to m.To, with all that m says, and publishes the event that the
+	// new state calls for. It reports false, and changes nothing, if the order has another state by now.
+	Move(ctx context.Context, o *Order, m Move) (bool, error)
+	// Park ends o's lease and lets recovery take it up from a time on.
+	Park(ctx context.Context, o *Order, from time.Time) error
+	// Claim leases up to n live orders whose lease has run out, or that wait for recovery, to owner.
+	Claim(ctx context.Context, owner string, now, until time.Time, n int) ([]*Order, error)
+}
+
+// Records looks orders up.
+type Records interface {
+	// Get returns ErrNotFound if there is no such order.
+	Get(ctx context.Context, id ID) (*Order, error)
+	// List returns a page of orders, newest first.
+	List(ctx context.Context, f Filter) ([]*Order, error)
+	// Notes returns what other contexts said about an order, oldest first.
+	Notes(ctx context.Context, id ID) ([]Note, error)
+}
+
+// Move is a change of state with what comes with it.
+type Move struct {
+	To           State
+	At           time.Time
+	Rejection    *Rejection // to Undoing and Rejected
+	PaymentID    string     // to Confirmed
+	ReservedAt   time.Time  // to Confirmed, Rejected and Undoing: when it was, if it was
+	AuthorizedAt time.Time  // to Confirmed
+	CancelReason string     // to Cancelled
+	FreeKey      bool       // the caller is told to try again: its key is to start anew
+	Lease        Lease      // to Undoing: who goes on
+}
+
+// Filter selects orders. Zero fields select everything.
+type Filter struct {
+	States       []State
+	Customer     string
+	PlacedFrom   time.Time // inclusive
+	PlacedBefore time.Time // exclusive
+	Before       ID        // only orders placed before this one, exclusive: the cursor
+	Limit        int
+}
+
+// Note is one thing that another context said about an order.
+type Note struct {
+	At     time.Time
+	What   string // such as stock_released
+	Detail string
+}
+
+// Stock is Inventory as Orders needs it. Commands are named by the order; repeating one gives the first answer.
+//
+// Errors: Unavailable when Inventory cannot be reached or did not answer: whether it acted is not known.
+type Stock interface {
+	// Reserve holds all lines or none. Shortages say why not; held is false too after a Release.
+	Reserve(ctx context.Context, id ID, lines []Line) (held bool, shortages []Shortage, err error)
+	// Release gives back what is held, and refuses a Reserve that arrives later.
+	Release(ctx context.Context, id ID, reason string) error
+	// Check says which lines could not be had at this instant, and changes nothing.
+	Check(ctx context.Context, lines []Line) ([]Shortage, error)
+}
+
+// Cashier is Payments as Orders needs it. Commands are named by the order; repeating one gives the first answer.
+//
+// Errors: Unavailable when Payments or its provider cannot say; Invalid when the payment can never be made as asked.
+type Cashier interface {
+	Authorize(ctx context.Context, o *Order) (Authorization, error)
+	// Void gives back what is authorized, and refuses an Authorize that arrives later.
+	Void(ctx context.Context, id ID, reason string) error
+}
+
+// Authorization is the answer to Authorize.
+type Authorization struct {
+	Outcome     Outcome
+	PaymentID   string
+	DeclineCode string // with Declined
+}
+
+// Outcome is what became of an authorization.
+type Outcome int
+
+const (
+	Unknown    Outcome = iota // not known yet: ask again
+	Authorized                // the money is held
+	Declined                  // the provider said no, for good
+	Voided                    // it was given back, or refused because it was to be given back
+)

@@ -1,0 +1,248 @@
+// Package serve is the v1 contract of Orders over REST and gRPC: it turns requests into the domain's commands and their
+// results into answers. Errors leave as faults; internal/httpd and internal/node put them on the wire.
+package serve
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/httpd"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
+	"github.com/orderkeep/orderkeep/orders/internal/order"
+	"github.com/orderkeep/orderkeep/orders/v1/rest"
+)
+
+// REST answers the operations of openapi.yaml.
+type REST struct {
+	orders  *order.Service
+	records order.Records
+}
+
+// NewREST returns the handler of all REST paths but the feed.
+func NewREST(orders *order.Service, records order.Records) (http.Handler, error) {
+	return rest.NewServer(&REST{orders, records}, rest.WithErrorHandler(httpd.ErrorHandler),
+		rest.WithNotFound(httpd.NotFound), rest.WithMethodNotAllowed(httpd.MethodNotAllowed))
+}
+
+// PlaceOrder implements rest.Handler.
+func (h *REST) PlaceOrder(ctx context.Context, req *rest.NewOrder, params rest.PlaceOrderParams) (rest.PlaceOrderRes, error) {
+	r, err := h.place(ctx, req, params.IdempotencyKey)
+	if err != nil {
+		return nil, err
+	}
+	o, location, replayed := asPlaced(r.Order), rest.NewOptString("/v1/orders/"+string(r.Order.ID)), replayed(r)
+	if r.Order.State.Live() {
+		return &rest.PlaceOrderAccepted{IdempotentReplayed: replayed, Location: location, Response: o}, nil
+	}
+	return &rest.PlaceOrderCreated{IdempotentReplayed: replayed, Location: location, Response: o}, nil
+}
+
+// PlacePlainOrder implements rest.Handler: the first contract.
+func (h *REST) PlacePlainOrder(ctx context.Context, req *rest.NewOrder, params rest.PlacePlainOrderParams) (rest.PlacePlainOrderRes, error) {
+	r, err := h.place(ctx, req, params.IdempotencyKey)
+	if err != nil {
+		return nil, err
+	}
+	o := rest.PlainOrder{OrderId: asUUID(r.Order.ID), Status: placedStatus(r.Order)}
+	if r.Order.State.Live() {
+		return &rest.PlacePlainOrderAccepted{IdempotentReplayed: replayed(r), Response: o}, nil
+	}
+	return &rest.PlacePlainOrderCreated{IdempotentReplayed: replayed(r), Response: o}, nil
+}
+
+// place returns an order that will be served or may still be; a rejection comes as a fault.
+func (h *REST) place(ctx context.Context, req *rest.NewOrder, key rest.OptString) (order.Result, error) {
+	p := order.Placement{
+		Key: key.Value, Lines: make([]order.Line, len(req.Items)), Currency: req.Currency.Value, Customer: req.Customer.Value,
+		Provider: req.Payment.Value.Provider, Token: req.Payment.Value.Token, CorrelationID: telemetry.Correlation(ctx),
+	}
+	if key.Set && key.Value == "" {
+		return order.Result{}, order.ErrKey
+	}
+	for i, l := range req.Items {
+		p.Lines[i] = order.Line{SKU: l.Sku, Qty: l.Qty, UnitPriceMinor: l.UnitPrice.Value}
+		if l.Currency.Set {
+			if p.LineCurrency == nil {
+				p.LineCurrency = make([]string, len(req.Items))
+			}
+			p.LineCurrency[i] = l.Currency.Value
+		}
+	}
+	r, err := h.orders.Place(ctx, p)
+	if err != nil {
+		return order.Result{}, err
+	}
+	if r.Order.Rejection != nil {
+		return order.Result{}, Refused(r.Order, r.Replayed)
+	}
+	return r, nil
+}
+
+// Refused is a rejected order as the answer to its placement.
+func Refused(o *order.Order, replayed bool) error {
+	r := o.Rejection
+	f := fault.New(r.Kind, r.Code, "%s", r.Detail)
+	f.OrderID, f.Replayed = string(o.ID), replayed
+	for _, s := range r.Shortages {
+		f.Items = append(f.Items, fault.Item{SKU: s.SKU, Requested: s.Requested, Available: s.Available})
+	}
+	if r.Code == "unknown_sku" {
+		names := make([]string, 0, len(r.Shortages))
+		for _, s := range r.Shortages {
+			names = append(names, s.SKU)
+		}
+		f.Detail += " Unknown: " + strings.Join(names, ", ") + "."
+	}
+	return f
+}
+
+// GetOrder implements rest.Handler.
+func (h *REST) GetOrder(ctx context.Context, params rest.GetOrderParams) (rest.GetOrderRes, error) {
+	o, err := h.records.Get(ctx, order.ID(params.OrderId.String()))
+	if err != nil {
+		return nil, err
+	}
+	out := asOrder(o)
+	return &out, nil
+}
+
+// ListOrders implements rest.Handler. The cursor is the id of the last order of the page before.
+func (h *REST) ListOrders(ctx context.Context, params rest.ListOrdersParams) (rest.ListOrdersRes, error) {
+	f := order.Filter{
+		Customer: params.Customer.Value, PlacedFrom: params.PlacedFrom.Value, PlacedBefore: params.PlacedBefore.Value,
+		Limit: int(params.Limit.Value),
+	}
+	if params.Status.Set {
+		states, err := order.ParseStatus(string(params.Status.Value))
+		if err != nil {
+			return nil, fault.New(fault.Invalid, "invalid_request", "%s", err.Error())
+		}
+		f.States = states
+	}
+	if params.Cursor.Set {
+		id, err := uuid.Parse(params.Cursor.Value)
+		if err != nil {
+			return nil, fault.New(fault.Invalid, "invalid_cursor", "The cursor is not one that a page gave. Start without one.")
+		}
+		f.Before = order.ID(id.String())
+	}
+	limit := f.Limit
+	f.Limit++ // one more tells whether there is a next page
+	orders, err := h.records.List(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	page := &rest.OrderPage{Orders: []rest.Order{}}
+	if len(orders) > limit {
+		orders = orders[:limit]
+		page.NextCursor = rest.NewOptString(string(orders[limit-1].ID))
+	}
+	for _, o := range orders {
+		page.Orders = append(page.Orders, asOrder(o))
+	}
+	return page, nil
+}
+
+// CancelOrder implements rest.Handler.
+func (h *REST) CancelOrder(ctx context.Context, req rest.OptCancellation, params rest.CancelOrderParams) (rest.CancelOrderRes, error) {
+	o, err := h.orders.Cancel(ctx, order.ID(params.OrderId.String()), req.Value.Reason.Value)
+	if err != nil {
+		return nil, err
+	}
+	out := asOrder(o)
+	return &out, nil
+}
+
+// GetOrderTimeline implements rest.Handler.
+func (h *REST) GetOrderTimeline(ctx context.Context, params rest.GetOrderTimelineParams) (rest.GetOrderTimelineRes, error) {
+	id := order.ID(params.OrderId.String())
+	o, err := h.records.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	notes, err := h.records.Notes(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	t := &rest.Timeline{OrderId: params.OrderId, Entries: []rest.TimelineEntry{}}
+	for _, n := range order.Timeline(o, notes) {
+		e := rest.TimelineEntry{At: n.At, What: n.What}
+		if n.Detail != "" {
+			e.Detail = rest.NewOptString(n.Detail)
+		}
+		t.Entries = append(t.Entries, e)
+	}
+	return t, nil
+}
+
+func asOrder(o *order.Order) rest.Order {
+	out := rest.Order{
+		OrderId: asUUID(o.ID), Status: rest.OrderStatus(o.State.Status()), Currency: o.Currency, TotalMinor: o.TotalMinor,
+		Items: make([]rest.OrderItem, len(o.Lines)), CorrelationId: o.CorrelationID, PlacedAt: o.PlacedAt,
+		DecidedAt: optTime(o.DecidedAt), CancelledAt: optTime(o.CancelledAt), Customer: optString(o.Customer), PaymentId: optString(o.Payment.ID),
+	}
+	for i, l := range o.Lines {
+		out.Items[i] = rest.OrderItem{Sku: l.SKU, Qty: l.Qty, UnitPrice: l.UnitPriceMinor}
+	}
+	switch {
+	case o.Rejection != nil:
+		out.Reason = rest.NewOptString(o.Rejection.Code)
+	case o.State == order.Cancelled:
+		out.Reason = optString(o.CancelReason)
+		out.Undo = rest.NewOptOrderUndo(rest.OrderUndoPending)
+		if o.Undone() {
+			out.Undo = rest.NewOptOrderUndo(rest.OrderUndoDone)
+		}
+	}
+	return out
+}
+
+// asPlaced is the order as it was when its placement was answered: a later cancellation does not change the stored
+// answer.
+func asPlaced(o *order.Order) rest.Order {
+	then := *o
+	if then.State == order.Cancelled {
+		then.State, then.CancelledAt, then.CancelReason = order.Confirmed, time.Time{}, ""
+	}
+	return asOrder(&then)
+}
+
+func placedStatus(o *order.Order) rest.OrderStatus {
+	if o.State == order.Cancelled {
+		return rest.OrderStatusConfirmed
+	}
+	return rest.OrderStatus(o.State.Status())
+}
+
+func replayed(r order.Result) rest.OptBool {
+	if !r.Replayed {
+		return rest.OptBool{}
+	}
+	return rest.NewOptBool(true)
+}
+
+func asUUID(id order.ID) uuid.UUID {
+	u, err := uuid.Parse(string(id))
+	if err != nil {
+		return uuid.Nil // ids are made as UUIDs and checked at the edge
+	}
+	return u
+}
+
+func optString(s string) rest.OptString {
+	if s == "" {
+		return rest.OptString{}
+	}
+	return rest.NewOptString(s)
+}
+
+func optTime(t time.Time) rest.OptDateTime {
+	if t.IsZero() {
+		return rest.OptDateTime{}
+	}
+	return rest.NewOptDateTime(t)
+}

@@ -1,0 +1,120 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/orderkeep/orderkeep/internal/audit"
+	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/orders/internal/order"
+)
+
+// Inspect opens the records of Orders for an audit, beside a running process or without one.
+func Inspect(ctx context.Context, url string) (audit.Source, error) {
+	d, err := db.OpenReadOnly(ctx, url, schema())
+	if err != nil {
+		return nil, err
+	}
+	return &source{db: d, now: time.Now}, nil
+}
+
+type source struct {
+	db  *db.DB
+	now func() time.Time
+}
+
+func (s *source) Name() string { return "orders" }
+func (s *source) Close() error { return s.db.Close() }
+
+// Check implements audit.Source: totals are the sum of their lines, the outbox is drained, nothing is parked.
+func (s *source) Check(ctx context.Context) (map[string]int64, []audit.Violation, error) {
+	counts := map[string]int64{"pending": 0, "confirmed": 0, "rejected": 0, "cancelled": 0}
+	var violations []audit.Violation
+	err := s.db.Read(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT state, count(*) FROM orders GROUP BY state`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var state string
+			var n int64
+			if err := rows.Scan(&state, &n); err != nil {
+				return err
+			}
+			counts[order.State(state).Status()] += n
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		return s.wrongTotals(ctx, tx, &violations)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	waiting, inbox, parked, err := outbox.Stats(ctx, s.db)
+	if err != nil {
+		return nil, nil, err
+	}
+	counts["outboxWaiting"], counts["inboxWaiting"], counts["parked"] = waiting, inbox, parked
+	return counts, append(violations, audit.Undelivered("orders", waiting, inbox, parked)...), nil
+}
+
+func (s *source) wrongTotals(ctx context.Context, tx *sql.Tx, violations *[]audit.Violation) error {
+	rows, err := tx.QueryContext(ctx, `
+		SELECT o.id, o.total_minor, coalesce(sum(l.qty * l.unit_price_minor), 0), count(l.n)
+		FROM orders o LEFT JOIN order_lines l ON l.order_id = o.id
+		GROUP BY o.id, o.total_minor
+		HAVING o.total_minor <> coalesce(sum(l.qty * l.unit_price_minor), 0) OR count(l.n) = 0`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		var total, sum, lines int64
+		if err := rows.Scan(&id, &total, &sum, &lines); err != nil {
+			return err
+		}
+		*violations = append(*violations, audit.Violation{Rule: "total_is_sum_of_lines",
+			Detail: fmt.Sprintf("order %s: total %d, sum of its %d lines %d", id, total, lines, sum)})
+	}
+	return rows.Err()
+}
+
+// Claims implements audit.Source.
+func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error {
+	// An order counts as left lying when nobody has come for it for a minute after it was due: the longest backoff.
+	stuckBefore := s.now().Add(-time.Minute).UnixMicro()
+	rows, err := s.db.Query(ctx, `SELECT id, state, total_minor, currency, lease_until, units_back_at, money_back_at FROM orders ORDER BY id`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c audit.Claim
+		var state string
+		var lease, units, money int64
+		if err := rows.Scan(&c.Order, &state, &c.Amount, &c.Currency, &lease, &units, &money); err != nil {
+			return err
+		}
+		switch order.State(state) {
+		case order.Pending, order.Undoing:
+			c.What, c.Past = audit.OrderPending, lease < stuckBefore
+		case order.Confirmed:
+			c.What = audit.OrderConfirmed
+		case order.Rejected:
+			c.What = audit.OrderOff
+		case order.Cancelled:
+			c.What = audit.OrderOff
+			c.Undoing = units == 0 || c.Amount > 0 && money == 0
+		}
+		if !yield(c) {
+			return nil
+		}
+	}
+	return rows.Err()
+}

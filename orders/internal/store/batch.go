@@ -1,0 +1,230 @@
+package store
+
+import (
+	"bytes"
+	"database/sql"
+	"encoding/json"
+	"time"
+
+	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/orders/internal/order"
+)
+
+type kind int
+
+const (
+	begin kind = iota
+	move
+	exec
+)
+
+// command is one caller's change, with its answer.
+type command struct {
+	kind  kind
+	order *order.Order // begin: the new order; move: the order as it will be
+	exec  func(*db.Tx) error
+
+	was     order.State // move: the state that the order must have
+	freeKey bool        // move: forget the order's key
+
+	existing order.ID // begin: the order that the key belongs to already
+	reused   bool     // begin: the key belongs to another payload
+	ok       bool     // move: the order had the state that was expected
+}
+
+// apply runs a batch: what the commands need is read first, each is decided in order of arrival, and what they change
+// is written in sets.
+func apply(tx *db.Tx, cmds []*command) error {
+	var events []outbox.Event
+	for _, c := range cmds {
+		c.existing, c.reused, c.ok = "", false, false
+	}
+	if err := beginAll(tx, cmds, &events); err != nil {
+		return err
+	}
+	// Two moves of one order in one batch exclude each other; the later one is tried after the first has been written.
+	for left := moves(cmds); len(left) > 0; {
+		round, later := distinct(left)
+		if err := moveAll(tx, round, &events); err != nil {
+			return err
+		}
+		left = later
+	}
+	if err := outbox.Append(tx, events); err != nil {
+		return err
+	}
+	for _, c := range cmds {
+		if c.kind == exec {
+			if err := c.exec(tx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// held is what a key stands for.
+type held struct {
+	payload []byte
+	order   order.ID
+}
+
+func beginAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
+	keys := map[string]held{}
+	var names []any
+	for _, c := range cmds {
+		if c.kind == begin && c.order.Key != "" {
+			names = append(names, c.order.Key)
+		}
+	}
+	err := tx.QueryWide(`SELECT key, payload, order_id FROM idempotency_keys WHERE key IN (list)`, names, func(rows *sql.Rows) error {
+		var key, id string
+		var h held
+		if err := rows.Scan(&key, &h.payload, &id); err != nil {
+			return err
+		}
+		h.order = order.ID(id)
+		keys[key] = h
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var orders, lines, newKeys []any
+	for _, c := range cmds {
+		if c.kind != begin {
+			continue
+		}
+		o := c.order
+		if o.Key != "" {
+			if h, ok := keys[o.Key]; ok {
+				if c.reused = !bytes.Equal(h.payload, o.Payload[:]); !c.reused {
+					c.existing = h.order
+				}
+				continue
+			}
+			keys[o.Key] = held{o.Payload[:], o.ID}
+			newKeys = append(newKeys, o.Key, o.Payload[:], string(o.ID))
+		}
+		kind, code, detail := rejectionColumns(o.Rejection)
+		orders = append(orders, string(o.ID), string(o.State), o.Currency, o.TotalMinor, o.Customer, o.Payment.Provider, o.Payment.Token,
+			o.Key, o.CorrelationID, kind, code, detail, micro(o.PlacedAt), micro(o.DecidedAt), o.Lease.Owner, micro(o.Lease.Until))
+		for n, l := range o.Lines {
+			lines = append(lines, string(o.ID), n, l.SKU, l.Qty, l.UnitPriceMinor)
+		}
+		if o.State == order.Rejected {
+			*events = append(*events, event(o))
+		}
+	}
+	if err := tx.ExecWide(`INSERT INTO orders (id, state, currency, total_minor, customer, provider, token,
+		key, correlation_id, reject_kind, reject_code, reject_detail, placed_at, decided_at, lease_owner, lease_until) VALUES (rows)`, 16, orders); err != nil {
+		return err
+	}
+	if err := tx.ExecWide(`INSERT INTO order_lines (order_id, n, sku, qty, unit_price_minor) VALUES (rows)`, 5, lines); err != nil {
+		return err
+	}
+	return tx.ExecWide(`INSERT INTO idempotency_keys (key, payload, order_id) VALUES (rows)`, 3, newKeys)
+}
+
+func moves(cmds []*command) []*command {
+	var m []*command
+	for _, c := range cmds {
+		if c.kind == move {
+			m = append(m, c)
+		}
+	}
+	return m
+}
+
+// distinct splits cmds into the first for each order and the rest.
+func distinct(cmds []*command) (first, rest []*command) {
+	seen := make(map[order.ID]bool, len(cmds))
+	for _, c := range cmds {
+		if seen[c.order.ID] {
+			rest = append(rest, c)
+			continue
+		}
+		seen[c.order.ID] = true
+		first = append(first, c)
+	}
+	return first, rest
+}
+
+// moveStatement changes the rows whose state is the one that their driver saw. What others write into an order (notes,
+// attempts) is not among the columns.
+const moveStatement = `
+	WITH v (id, was, state, payment_id, reject_kind, reject_code, reject_detail, cancel_reason,
+		reserved_at, authorized_at, decided_at, cancelled_at, lease_owner, lease_until) AS (VALUES (rows))
+	UPDATE orders SET state = v.state, payment_id = v.payment_id, reject_kind = v.reject_kind, reject_code = v.reject_code,
+		reject_detail = v.reject_detail, cancel_reason = v.cancel_reason, reserved_at = v.reserved_at, authorized_at = v.authorized_at,
+		decided_at = v.decided_at, cancelled_at = v.cancelled_at, lease_owner = v.lease_owner, lease_until = v.lease_until
+	FROM v WHERE orders.id = v.id AND orders.state = v.was
+	RETURNING orders.id`
+
+func moveAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
+	args := make([]any, 0, 14*len(cmds))
+	byID := make(map[string]*command, len(cmds))
+	for _, c := range cmds {
+		o := c.order
+		kind, code, detail := rejectionColumns(o.Rejection)
+		args = append(args, string(o.ID), string(c.was), string(o.State), o.Payment.ID, kind, code, detail, o.CancelReason,
+			micro(o.ReservedAt), micro(o.AuthorizedAt), micro(o.DecidedAt), micro(o.CancelledAt), o.Lease.Owner, micro(o.Lease.Until))
+		byID[string(o.ID)] = c
+	}
+	err := tx.QueryRows(moveStatement, 14, args, func(rows *sql.Rows) error {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return err
+		}
+		byID[id].ok = true
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var free []any
+	for _, c := range cmds {
+		if !c.ok {
+			continue
+		}
+		if c.order.State != order.Undoing {
+			*events = append(*events, event(c.order))
+		}
+		if c.freeKey && c.order.Key != "" {
+			free = append(free, c.order.Key)
+		}
+	}
+	return tx.QueryWide(`DELETE FROM idempotency_keys WHERE key IN (list) RETURNING key`, free, func(*sql.Rows) error { return nil })
+}
+
+// rejectionDetail is what reject_detail holds, as JSON.
+type rejectionDetail struct {
+	Detail    string           `json:"detail"`
+	Shortages []order.Shortage `json:"shortages,omitempty"`
+}
+
+func rejectionColumns(r *order.Rejection) (kind int, code, detail string) {
+	if r == nil {
+		return 0, "", ""
+	}
+	b, err := json.Marshal(rejectionDetail{r.Detail, r.Shortages})
+	if err != nil {
+		panic("store: strings and numbers that are no JSON: " + err.Error())
+	}
+	return int(r.Kind), r.Code, string(b)
+}
+
+func micro(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func fromMicro(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}

@@ -1,0 +1,197 @@
+// Package store keeps orders in a SQL database.
+//
+// All writes go through one batcher: while a transaction commits, the next commands queue up and share the next one.
+// It owns the tables of migrations/ and promises what order.Store says; it refuses to take a state that the state machine
+// does not allow, and so do the CHECK constraints behind it.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/orders/internal/order"
+)
+
+//go:embed migrations/sqlite/*.sql
+var migrations embed.FS
+
+func schema() db.Schema {
+	dir, err := fs.Sub(migrations, "migrations/sqlite")
+	if err != nil {
+		panic("store: " + err.Error()) // the embedded path is constant
+	}
+	return db.Schema{Context: "orders", Migrations: dir}
+}
+
+// Store implements order.Store and order.Records. It is safe for concurrent use.
+type Store struct {
+	db    *db.DB
+	batch *db.Batcher[*command]
+
+	// Appended is called after a commit that appended events; the relay is woken by it. Set it before the first write.
+	Appended func()
+}
+
+// Open opens the database at url and brings its schema up to date.
+func Open(ctx context.Context, url string) (*Store, error) {
+	d, err := db.Open(ctx, url, schema())
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{db: d, Appended: func() {}}
+	if d.Exclusive() {
+		// Nobody else can have this database open, so whoever holds a lease in it is dead.
+		err := d.Write(ctx, func(tx *db.Tx) error {
+			_, err := tx.Exec(`UPDATE orders SET lease_owner = '', lease_until = 0 WHERE state IN ('pending', 'undoing')`)
+			return err
+		})
+		if err != nil {
+			d.Close()
+			return nil, err
+		}
+	}
+	s.batch = db.NewBatcher(d, apply)
+	return s, nil
+}
+
+// DB is the database, for the outbox's readers.
+func (s *Store) DB() *db.DB { return s.db }
+
+// Close finishes what is queued and closes the database.
+func (s *Store) Close() error {
+	s.batch.Close()
+	return s.db.Close()
+}
+
+// Begin implements order.Store. With a full queue it returns db.ErrBusy and has done nothing.
+func (s *Store) Begin(ctx context.Context, o *order.Order) (*order.Order, error) {
+	c := &command{kind: begin, order: o}
+	if err := s.batch.Try(ctx, c); err != nil {
+		return nil, err
+	}
+	switch {
+	case c.reused:
+		return nil, order.ErrReused
+	case c.existing != "":
+		return s.Get(ctx, c.existing)
+	case o.State == order.Rejected:
+		s.Appended()
+	}
+	return nil, nil
+}
+
+// Move implements order.Store.
+func (s *Store) Move(ctx context.Context, o *order.Order, m order.Move) (bool, error) {
+	if !order.Allowed(o.State, m.To) {
+		return false, errors.New("store: no step from " + string(o.State) + " to " + string(m.To))
+	}
+	// A copy: if ctx ends first, the batch still reads it while the caller goes on with its own.
+	next := *o
+	next.Apply(m)
+	c := &command{kind: move, order: &next, was: o.State, freeKey: m.FreeKey}
+	if err := s.batch.Do(ctx, c); err != nil {
+		return false, err
+	}
+	if c.ok && m.To != order.Undoing {
+		s.Appended()
+	}
+	return c.ok, nil
+}
+
+// Park implements order.Store.
+func (s *Store) Park(ctx context.Context, o *order.Order, from time.Time) error {
+	return s.Write(ctx, func(tx *db.Tx) error {
+		_, err := tx.Exec(`UPDATE orders SET lease_owner = '', lease_until = $1 WHERE id = $2 AND state IN ('pending', 'undoing')`,
+			from.UnixMicro(), string(o.ID))
+		return err
+	})
+}
+
+// Claim implements order.Store.
+func (s *Store) Claim(ctx context.Context, owner string, now, until time.Time, n int) ([]*order.Order, error) {
+	// Most of the time there is nothing to do; looking costs no write.
+	var due int
+	err := s.db.QueryRow(ctx, `SELECT count(*) FROM (SELECT 1 FROM orders WHERE state IN ('pending', 'undoing') AND lease_until <= $1 LIMIT 1) AS due`,
+		now.UnixMicro()).Scan(&due)
+	if err != nil || due == 0 {
+		return nil, err
+	}
+	var ids []order.ID
+	err = s.Write(ctx, func(tx *db.Tx) error {
+		ids = ids[:0]
+		rows, err := tx.Query(`
+			UPDATE orders SET lease_owner = $1, lease_until = $2, attempts = attempts + 1
+			WHERE id IN (
+				SELECT id FROM orders WHERE state IN ('pending', 'undoing') AND lease_until <= $3 ORDER BY lease_until LIMIT $4
+			) AND lease_until <= $3
+			RETURNING id`, owner, until.UnixMicro(), now.UnixMicro(), n)
+		if err != nil {
+			return err
+		}
+		ids, err = scanIDs(rows)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	claimed := make([]*order.Order, 0, len(ids))
+	for _, id := range ids {
+		o, err := s.Get(ctx, id)
+		if err != nil {
+			return claimed, err
+		}
+		claimed = append(claimed, o)
+	}
+	return claimed, nil
+}
+
+// Note records what another context said about an order, and whether that means that its units or its money are back. done
+// marks the event as consumed in the same transaction. An order that does not exist is not an error: the event is
+// about somebody else's.
+func (s *Store) Note(ctx context.Context, id order.ID, eventID string, n order.Note, units, money bool, done func(*db.Tx) error) error {
+	return s.Write(ctx, func(tx *db.Tx) error {
+		at := n.At.UnixMicro()
+		var unitsAt, moneyAt int64
+		if units {
+			unitsAt = at
+		}
+		if money {
+			moneyAt = at
+		}
+		changed, err := tx.Exec(`UPDATE orders SET units_back_at = max(units_back_at, $1), money_back_at = max(money_back_at, $2) WHERE id = $3`,
+			unitsAt, moneyAt, string(id))
+		if err != nil {
+			return err
+		}
+		if changed > 0 {
+			if _, err := tx.Exec(`INSERT INTO notes (order_id, at, event_id, what, detail) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`,
+				string(id), at, eventID, n.What, n.Detail); err != nil {
+				return err
+			}
+		}
+		return done(tx)
+	})
+}
+
+// Write runs f in a transaction that it shares with other commands. It is the outbox.Writer of this context.
+func (s *Store) Write(ctx context.Context, f func(*db.Tx) error) error {
+	return s.batch.Do(ctx, &command{kind: exec, exec: f})
+}
+
+func scanIDs(rows *sql.Rows) ([]order.ID, error) {
+	defer rows.Close()
+	var ids []order.ID
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, order.ID(id))
+	}
+	return ids, rows.Err()
+}

@@ -1,0 +1,100 @@
+// Package orders is the door of the Orders context.
+//
+// Orders owns the customers' orders: their lines, their state, the answer that each idempotency key was given, and what is
+// told about them. It promises that an order which it accepted reaches one end, that nothing is held for an
+// order that was rejected, and that the same key never places two. It never touches stock or money itself: it asks
+// Inventory and Payments by their v1 contracts, and knows nothing of their insides.
+package orders
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+
+	"github.com/orderkeep/orderkeep/internal/audit"
+	"github.com/orderkeep/orderkeep/internal/node"
+	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/orders/internal/order"
+	"github.com/orderkeep/orderkeep/orders/internal/peers"
+	"github.com/orderkeep/orderkeep/orders/internal/serve"
+	"github.com/orderkeep/orderkeep/orders/internal/store"
+	ordersv1 "github.com/orderkeep/orderkeep/orders/v1"
+	"google.golang.org/grpc"
+)
+
+// Context is Orders as a process sees it.
+func Context() node.Context {
+	return node.Context{
+		Name: "orders", Peers: []string{"inventory", "payments"}, Contract: ordersv1.OpenAPI, Open: open,
+		Inspect: func(ctx context.Context, db, _ string) (audit.Source, error) { return store.Inspect(ctx, db) },
+	}
+}
+
+func open(ctx context.Context, env node.Env) (*node.Service, error) {
+	stock, err := stockOver(env)
+	if err != nil {
+		return nil, err
+	}
+	cashier, err := cashierOver(env)
+	if err != nil {
+		return nil, err
+	}
+	st, err := store.Open(ctx, env.DB)
+	if err != nil {
+		return nil, err
+	}
+	relay := outbox.NewRelay("/orders", st.DB(), st.Write, env.Bus, env.Log)
+	st.Appended = relay.Wake
+	inbox := outbox.NewInbox("orders", st.DB(), st.Write, serve.Consumers(st), env.Log)
+	if err := env.Bus.Subscribe(inbox.Subscription()); err != nil {
+		st.Close()
+		return nil, err
+	}
+	svc := order.NewService(st, st, stock, cashier, order.Config{}, env.Log)
+	rest, err := serve.NewREST(svc, st)
+	if err != nil {
+		st.Close()
+		return nil, err
+	}
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var working sync.WaitGroup
+	working.Go(func() { svc.Recover(work) })
+	working.Go(func() { relay.Run(work) })
+	working.Go(func() { inbox.Run(work) })
+	return &node.Service{
+		Routes:   map[string]http.Handler{"/v1/orders": rest, "/orders": rest, "/v1/events": relay.Feed()},
+		Register: func(r grpc.ServiceRegistrar) { ordersv1.RegisterOrdersServiceServer(r, serve.NewGRPC(svc, st)) },
+		Ready:    st.DB().Ping,
+		Close: func(ctx context.Context) error {
+			stop()
+			working.Wait()
+			if err := relay.Drain(ctx); err != nil {
+				env.Log.WarnContext(ctx, "events wait for the next start", "error", err)
+			}
+			return st.Close()
+		},
+	}, nil
+}
+
+func stockOver(env node.Env) (order.Stock, error) {
+	p := env.Peers["inventory"]
+	switch {
+	case p.Conn != nil:
+		return peers.NewStock(p.Conn), nil
+	case p.URL != "":
+		return peers.NewRESTStock(p.URL, p.HTTP, env.Log)
+	}
+	return nil, fmt.Errorf("orders needs Inventory: run it in this process or set INVENTORY_URL")
+}
+
+func cashierOver(env node.Env) (order.Cashier, error) {
+	p := env.Peers["payments"]
+	switch {
+	case p.Conn != nil:
+		return peers.NewCashier(p.Conn), nil
+	case p.URL != "":
+		return peers.NewRESTCashier(p.URL, p.HTTP)
+	}
+	return nil, fmt.Errorf("orders needs Payments: run it in this process or set PAYMENTS_URL")
+}
