@@ -54,4 +54,3 @@ type Service struct {
 	// Close finishes what is in flight and closes the database. The edges have stopped taking requests before it.
 	Close func(context.Context) error
 }
-

@@ -1,0 +1,167 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/budget"
+	"github.com/failsafe-go/failsafe-go/bulkhead"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
+	"github.com/orderkeep/orderkeep/internal/fault"
+)
+
+// State is one guarded method as an operator sees it.
+type State struct {
+	Target   string `json:"target"`
+	Method   string `json:"method"`
+	Breaker  string `json:"breaker"`  // closed, open or half-open
+	Calls    uint   `json:"calls"`    // within the last 10 s
+	Failures uint   `json:"failures"` // of them
+}
+
+// guard runs the calls of one method by its policy.
+type guard struct {
+	policy Policy
+	// gate lets calls through or not, and opens after failures in a row. rate watches their share and opens the gate;
+	// failsafe-go's breaker counts one way or the other, and both are wanted.
+	gate, rate circuitbreaker.CircuitBreaker[any]
+	seats      bulkhead.Bulkhead[any]
+	retry      failsafe.Executor[any] // nil if the method is not repeatable
+}
+
+// refusal marks an error that the guard made itself: the peer was not asked.
+type refusal struct{ why string }
+
+func (r refusal) Error() string { return r.why }
+
+func newGuard(p Policy, log *slog.Logger) *guard {
+	g := &guard{policy: p, seats: bulkhead.New[any](uint(p.InFlight))}
+	g.gate = circuitbreaker.NewBuilder[any]().WithFailureThreshold(failuresInRow).WithSuccessThreshold(1).
+		WithDelay(breakerDelay).WithJitterFactor(breakerJitter).
+		OnStateChanged(func(e circuitbreaker.StateChangedEvent) {
+			if e.NewState == circuitbreaker.ClosedState {
+				g.rate.Reset()
+			}
+			log.Warn("circuit breaker", "target", p.Target, "method", p.Method, "from", e.OldState.String(), "to", e.NewState.String())
+		}).Build()
+	g.rate = circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(failureRate, failureCalls, failureWindow).
+		OnOpen(func(circuitbreaker.StateChangedEvent) { g.gate.Open() }).Build()
+	if p.Attempts > 1 {
+		g.retry = failsafe.With(retrypolicy.NewBuilder[any]().
+			HandleIf(func(_ any, err error) bool { return repeatable(err) }).
+			WithMaxAttempts(p.Attempts).WithBackoff(backoffFirst, backoffLast).WithJitterFactor(1).
+			WithBudget(budget.NewBuilder().WithMaxRate(retryShare).WithMinConcurrency(retryMinimum).Build()).
+			ReturnLastFailure().Build())
+	}
+	return g
+}
+
+// do runs call by the policy. call returns faults.
+func (g *guard) do(ctx context.Context, call func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return g.named(err)
+	}
+	if g.retry == nil {
+		return g.attempt(ctx, call)
+	}
+	var last error
+	err := g.retry.WithContext(ctx).Run(func() error {
+		last = g.attempt(ctx, call)
+		return last
+	})
+	if err != nil && last != nil && ctx.Err() != context.Canceled {
+		// Out of budget, or out of time between two attempts: what the peer said last tells more.
+		return last
+	}
+	if err != nil && last == nil {
+		return g.named(err)
+	}
+	return err
+}
+
+func (g *guard) attempt(ctx context.Context, call func(context.Context) error) error {
+	if !g.seats.TryAcquirePermit() {
+		return g.unavailable(refusal{"too many calls are in flight"})
+	}
+	defer g.seats.ReleasePermit()
+	if !g.gate.TryAcquirePermit() {
+		e := g.unavailable(refusal{"the circuit breaker is open"})
+		e.RetryAfter = max(g.gate.RemainingDelay(), time.Millisecond)
+		return e
+	}
+	start := time.Now()
+	attempt, cancel := context.WithTimeout(ctx, g.policy.Timeout)
+	defer cancel()
+	err := call(attempt)
+	if err == nil {
+		g.gate.RecordSuccess()
+		g.rate.RecordSuccess()
+		return nil
+	}
+	err = g.named(err)
+	g.record(ctx, err, time.Since(start))
+	return err
+}
+
+// record tells the breaker what an error says about the peer. A peer that understood and refused is well. The caller's
+// own cancellation says nothing; so does a deadline that left the peer less than half of an attempt's time.
+func (g *guard) record(ctx context.Context, err error, took time.Duration) {
+	switch {
+	case ctx.Err() != nil && (ctx.Err() == context.Canceled || took < g.policy.Timeout/2):
+		if g.gate.IsHalfOpen() {
+			// This was the probe, and it found nothing out: wait for the next one.
+			g.gate.Open()
+		}
+	case fault.KindOf(err) == fault.Unavailable:
+		g.gate.RecordFailure()
+		g.rate.RecordFailure()
+	default:
+		g.gate.RecordSuccess()
+		g.rate.RecordSuccess()
+	}
+}
+
+// named gives the errors of the wire itself the target's name, and keeps what the peer said.
+func (g *guard) named(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	var f *fault.Error
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &f) && f.Code == "deadline_exceeded" {
+		return fault.New(fault.Unavailable, "deadline_exceeded", "%s did not answer in time.", title(g.policy.Target)).Because(err)
+	}
+	if f != nil && f.Code == fault.Unavailable.String() {
+		return g.unavailable(err)
+	}
+	return err
+}
+
+// unavailable is the fault of a peer that could not be asked. Its cause is for the log.
+func (g *guard) unavailable(cause error) *fault.Error {
+	return fault.New(fault.Unavailable, g.policy.Target+"_unavailable", "%s cannot be reached. Try again in a moment.", title(g.policy.Target)).Because(cause)
+}
+
+// repeatable reports whether trying again may help: the peer was asked and is unavailable, and has not said when to come
+// back. Overload says so, and is not made worse.
+func repeatable(err error) bool {
+	f := fault.Of(err)
+	if f == nil || f.Kind != fault.Unavailable || f.RetryAfter > 0 {
+		return false
+	}
+	var own refusal
+	return !errors.As(err, &own)
+}
+
+func (g *guard) state() State {
+	return State{g.policy.Target, g.policy.Method, g.gate.State().String(), g.rate.Metrics().Executions(), g.rate.Metrics().Failures()}
+}
+
+func (g *guard) reset() {
+	g.gate.Close()
+	g.gate.Reset()
+	g.rate.Reset()
+}

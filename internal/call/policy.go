@@ -1,0 +1,78 @@
+// Package call is the policy around every outbound call to another context: a deadline, a timeout for each attempt,
+// repeats where they are harmless, a circuit breaker and a bound on what is in flight, for each target and method.
+//
+// It promises that a peer that hangs costs its caller no more than the timeout and no more than a bounded number of
+// goroutines, that a command which is not declared repeatable is sent once, that retries never multiply an overload, and
+// that an open breaker closes by itself. It refuses to retry what the peer has understood and refused. The
+// mechanisms are failsafe-go's; docs/calls.md has the numbers for each edge.
+package call
+
+import "time"
+
+// Policy is what holds for one method of one target.
+type Policy struct {
+	Target   string        // the context that is called
+	Method   string        // the full gRPC method, or METHOD /path of a REST contract with {name} for a segment
+	Timeout  time.Duration // of one attempt; the caller's deadline ends it earlier
+	Attempts int           // 1: not repeatable, sent once
+	InFlight int           // calls under way at once; the next is refused
+	Why      string        // the reason for the numbers
+}
+
+// The numbers that all edges share.
+const (
+	// The waits between attempts are drawn between 0 and twice these: full jitter, so that callers who failed together
+	// do not come back together. 25 ms is several commits of a batch; 400 ms is less than anybody waits for an order.
+	backoffFirst = 25 * time.Millisecond
+	backoffLast  = 400 * time.Millisecond
+
+	// Retries may be one in five of all calls in flight, so that a struggling peer gets at most a quarter more than its
+	// callers want; three are always allowed, or a quiet caller could never retry.
+	retryShare   = 0.2
+	retryMinimum = 3
+
+	// The breaker opens after 10 failures in a row, however slowly they come, or when half of at least 40 calls within
+	// 10 s failed. 10 and 40 are more than one lost batch or one restarted replica causes by itself.
+	failuresInRow = 10
+	failureRate   = 0.5
+	failureCalls  = 40
+	failureWindow = 10 * time.Second
+
+	// An open breaker lets one call through after a second, give or take a fifth so that replicas do not probe together;
+	// its success closes it. A peer restarts within that time.
+	breakerDelay  = time.Second
+	breakerJitter = 0.2
+)
+
+const (
+	inventory = "/orderkeep.inventory.v1.InventoryService/"
+	payments  = "/orderkeep.payments.v1.PaymentsService/"
+)
+
+// table is the one place that says what holds for which call. 1,024 in flight is four times the batches that a
+// context's queue holds: more would only wait longer.
+var table = []Policy{
+	{"inventory", inventory + "Reserve", 5 * time.Second, 3, 1024, "the customer waits; named by the order, so a repeat gets the first answer"},
+	{"inventory", inventory + "Release", 5 * time.Second, 3, 1024, "named by the order; recovery repeats it anyway, later"},
+	{"inventory", inventory + "Commit", 5 * time.Second, 3, 1024, "named by the order; nobody waits"},
+	{"inventory", inventory + "Check", 1 * time.Second, 2, 1024, "a read that only saves work: not worth waiting for"},
+	{"payments", payments + "Authorize", 10 * time.Second, 2, 1024, "a provider takes seconds; named by the order, and a repeat asks the provider and never charges again"},
+	{"payments", payments + "Capture", 10 * time.Second, 2, 512, "a provider takes seconds; named by the order"},
+	{"payments", payments + "Void", 10 * time.Second, 2, 512, "a provider takes seconds; recovery repeats it anyway, later"},
+	{"payments", payments + "Refund", 10 * time.Second, 2, 512, "a provider takes seconds; named by the order"},
+
+	{"inventory", "PUT /v1/reservations/{reservationId}", 5 * time.Second, 3, 512, "as Reserve; fewer, as each holds a connection"},
+	{"inventory", "DELETE /v1/reservations/{reservationId}", 5 * time.Second, 3, 512, "as Release; fewer, as each holds a connection"},
+	{"inventory", "GET /v1/stock/{sku}", 1 * time.Second, 2, 512, "as Check"},
+	{"inventory", "POST /reserve", 5 * time.Second, 1, 512, "a foreign Inventory may ignore the key and reserve twice: sent once"},
+	{"payments", "PUT /v1/payments/{orderId}", 10 * time.Second, 2, 512, "as Authorize"},
+	{"payments", "POST /v1/payments/{orderId}/capture", 10 * time.Second, 2, 512, "as Capture; repeating it does nothing more"},
+	{"payments", "POST /v1/payments/{orderId}/void", 10 * time.Second, 2, 512, "as Void; repeating it does nothing more"},
+	{"payments", "POST /v1/payments/{orderId}/refund", 10 * time.Second, 2, 512, "as Refund; repeating it does nothing more"},
+}
+
+// other holds for a method that the table does not name: nothing is known of it, so it is sent once.
+var other = Policy{Timeout: 5 * time.Second, Attempts: 1, InFlight: 256, Why: "not in the table: nothing is known of it"}
+
+// Policies returns the table.
+func Policies() []Policy { return append([]Policy(nil), table...) }
