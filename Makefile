@@ -9,7 +9,7 @@ contexts := orders inventory payments
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: ## start everything on http://127.0.0.1:3000, data in ./data
+run: ## start everything on http://127.0.0.1:3000, data in ./orderkeep-data
 	go run ./cmd/orderkeep serve
 
 demo: ## start with sample stock and a week of real sales, and stay up

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -62,7 +63,7 @@ func written(t *testing.T) []source {
 
 func TestPackagesSayWhatTheyAreFor(t *testing.T) {
 	t.Parallel()
-	type doc struct{ name, text string }
+	type doc struct{ pkg, text string }
 	docs := map[string][]doc{} // directory -> its package comments
 	for _, s := range written(t) {
 		dir := filepath.Dir(s.path)
@@ -81,20 +82,23 @@ func TestPackagesSayWhatTheyAreFor(t *testing.T) {
 			t.Errorf("%s has %d package comments, want one: a reader looks in one place for what a package owns, promises and refuses", dir, len(found))
 			continue
 		}
-		if why := poorDoc(found[0].name, found[0].text); why != "" {
+		if why := poorDoc(dir, found[0].pkg, found[0].text); why != "" {
 			t.Errorf("%s: %s", dir, why)
 		}
 	}
 }
 
-// poorDoc says what is wrong with a package comment, or "".
-func poorDoc(name, text string) string {
+// poorDoc says what is wrong with the package comment of the package name in dir, or "".
+func poorDoc(dir, name, text string) string {
 	start := "Package " + name + " "
 	if name == "main" {
-		start = "Orderkeep"
+		start = "Command " + filepath.Base(dir) + " "
 	}
 	if !strings.HasPrefix(text, start) {
-		return "the package comment should start with " + start + ", where go doc shows it"
+		return "the package comment should start with " + strconv.Quote(start) + ": go doc and readers look for it"
+	}
+	if name == "main" {
+		return "" // what a program does, its help says
 	}
 	sentences := strings.Count(strings.ReplaceAll(text, "\n", " ")+" ", ". ")
 	if sentences < 2 {
@@ -243,7 +247,7 @@ func TestHabitsCatchWhatTheyForbid(t *testing.T) {
 		"Holds stock. It never sells twice.\n":           false,
 		"Package parrot talks. It never stops.\n":        false,
 	} {
-		if got := poorDoc("p", text) == ""; got != ok {
+		if got := poorDoc("x/p", "p", text) == ""; got != ok {
 			t.Errorf("package comment %q: fine %v, want %v", text, got, ok)
 		}
 	}

@@ -1,4 +1,4 @@
-// Floor answers orders and keeps none of them: it parses the body and says 201 with a fresh id. What it reaches is the
+// Command floor answers orders and keeps none of them: it parses the body and says 201 with a fresh id. What it reaches is the
 // ceiling for any order service in Go on the same machine, because it does only what none of them can leave out: HTTP
 // and JSON. It is part of the benchmark and of nothing else.
 package main
