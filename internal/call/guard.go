@@ -44,7 +44,7 @@ func newGuard(p Policy, log *slog.Logger) *guard {
 		WithDelay(breakerDelay).WithJitterFactor(breakerJitter).
 		OnStateChanged(func(e circuitbreaker.StateChangedEvent) {
 			if e.NewState == circuitbreaker.ClosedState {
-				g.rate.Reset()
+				forget(g.rate)
 			}
 			log.Warn("circuit breaker", "target", p.Target, "method", p.Method, "from", e.OldState.String(), "to", e.NewState.String())
 		}).Build()
@@ -162,6 +162,13 @@ func (g *guard) state() State {
 
 func (g *guard) reset() {
 	g.gate.Close()
-	g.gate.Reset()
-	g.rate.Reset()
+	forget(g.gate)
+	forget(g.rate)
+}
+
+// forget closes a breaker and empties its window; Close alone keeps the window of one that is closed already.
+func forget(b circuitbreaker.CircuitBreaker[any]) {
+	if r, ok := b.(interface{ Reset() }); ok {
+		r.Reset()
+	}
 }
