@@ -1,0 +1,214 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/orderkeep/orderkeep/internal/audit"
+	"github.com/orderkeep/orderkeep/internal/db"
+)
+
+// Inspect opens the database at url, read only, beside a running process or without one. What the source says is
+// the state at this moment: one snapshot, held until Close.
+func Inspect(ctx context.Context, url string) (audit.Source, error) {
+	s, err := schema()
+	if err != nil {
+		return nil, err
+	}
+	d, err := db.OpenReadOnly(ctx, url, s)
+	if err != nil {
+		return nil, err
+	}
+	v := &view{db: d, asks: make(chan ask), gone: make(chan struct{})}
+	ready := make(chan struct{})
+	go v.hold(ready)
+	select {
+	case <-ready:
+		return v, nil
+	case <-v.gone:
+		return nil, fmt.Errorf("take a snapshot of inventory: %w", closing(v.err, d.Close()))
+	}
+}
+
+// view is one snapshot: a read transaction that lives in a goroutine and answers asks, because db.Read lends its
+// transaction to a function.
+type view struct {
+	db   *db.DB
+	asks chan ask
+	gone chan struct{} // closed when the transaction has ended, with err
+	err  error
+}
+
+type ask struct {
+	f    func(*sql.Tx) error
+	done chan error
+}
+
+// hold keeps the transaction. It runs without a caller's context: a caller that leaves ends its own query only.
+func (v *view) hold(ready chan<- struct{}) {
+	defer close(v.gone)
+	v.err = v.db.Read(context.Background(), func(tx *sql.Tx) error {
+		// A deferred transaction takes its snapshot with its first query.
+		var n int
+		if err := tx.QueryRow(`SELECT count(*) FROM orderkeep_owner`).Scan(&n); err != nil {
+			return err
+		}
+		close(ready)
+		for a := range v.asks {
+			a.done <- a.f(tx)
+		}
+		return nil
+	})
+}
+
+func (v *view) read(f func(*sql.Tx) error) error {
+	a := ask{f, make(chan error)}
+	v.asks <- a
+	return <-a.done
+}
+
+func (v *view) Name() string { return "inventory" }
+
+func (v *view) Close() error {
+	close(v.asks)
+	<-v.gone
+	return closing(v.err, v.db.Close())
+}
+
+func closing(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
+}
+
+// counts are the numbers that Check reports.
+var counts = []struct{ name, query string }{
+	{"items", `SELECT count(*) FROM items`},
+	{"onHand", `SELECT coalesce(sum(on_hand), 0) FROM stock`},
+	{"reserved", `SELECT coalesce(sum(reserved), 0) FROM stock`},
+	{"movements", `SELECT count(*) FROM movements`},
+	{"liveReservations", `SELECT count(*) FROM reservations WHERE state = 'reserved'`},
+	{"outboxWaiting", `SELECT count(*) FROM outbox WHERE position IS NULL`},
+	{"inboxWaiting", `SELECT count(*) FROM inbox WHERE state = 'waiting'`},
+	{"parked", `SELECT count(*) FROM inbox WHERE state = 'parked'`},
+}
+
+// rules are the promises. Each query returns the rows that break its rule, as one line of text each.
+//
+// A wrong sum is put right by an adjustment (on hand) or by releasing what holds too much (reserved): movements and reservations
+// are the record, the columns of stock are derived from them.
+var rules = []struct{ name, query string }{
+	{"on_hand_is_sum_of_movements", `
+		SELECT 'sku ' || s.sku || ' at ' || s.location || ': on hand is ' || s.on_hand || ', its movements sum to ' || coalesce(m.total, 0)
+		FROM stock s LEFT JOIN (SELECT sku, location, sum(delta) AS total FROM movements GROUP BY sku, location) m
+			ON m.sku = s.sku AND m.location = s.location
+		WHERE s.on_hand <> coalesce(m.total, 0)
+		UNION ALL
+		SELECT 'sku ' || m.sku || ' at ' || m.location || ': there are movements and no stock row'
+		FROM (SELECT DISTINCT sku, location FROM movements) m LEFT JOIN stock s ON s.sku = m.sku AND s.location = m.location
+		WHERE s.sku IS NULL`},
+	{"reserved_is_sum_of_live_reservations", `
+		SELECT 'sku ' || s.sku || ' at ' || s.location || ': reserved is ' || s.reserved || ', its live reservations sum to ' || coalesce(l.total, 0)
+		FROM stock s LEFT JOIN (
+			SELECT l.sku, l.location, sum(l.qty) AS total FROM reservation_lines l JOIN reservations r ON r.id = l.reservation_id
+			WHERE r.state = 'reserved' GROUP BY l.sku, l.location) l
+			ON l.sku = s.sku AND l.location = s.location
+		WHERE s.reserved <> coalesce(l.total, 0)
+		UNION ALL
+		SELECT 'reservation ' || l.reservation_id || ': it holds ' || l.qty || ' of sku ' || l.sku || ' at ' || l.location || ', which has no stock row'
+		FROM reservation_lines l JOIN reservations r ON r.id = l.reservation_id LEFT JOIN stock s ON s.sku = l.sku AND s.location = l.location
+		WHERE r.state = 'reserved' AND s.sku IS NULL`},
+	{"reservation_has_lines", `
+		SELECT 'reservation ' || r.id || ': it is ' || r.state || ' and has no lines'
+		FROM reservations r LEFT JOIN reservation_lines l ON l.reservation_id = r.id
+		WHERE r.state IN ('reserved', 'committed') AND l.reservation_id IS NULL`},
+	{"available_not_negative", `
+		SELECT 'sku ' || s.sku || ' at ' || s.location || ': ' || s.on_hand || ' on hand, ' || s.reserved || ' reserved'
+		FROM stock s JOIN items i ON i.sku = s.sku
+		WHERE s.reserved < 0 OR (i.tracked AND s.on_hand - s.reserved < 0)`},
+	{"unlimited_is_not_tracked", `
+		SELECT 'sku ' || s.sku || ' at ' || s.location || ': the stock row and the item do not agree whether it is tracked'
+		FROM stock s JOIN items i ON i.sku = s.sku WHERE s.unlimited = i.tracked`},
+	{"item_has_stock", `
+		SELECT 'sku ' || i.sku || ': it has no stock row at default'
+		FROM items i LEFT JOIN stock s ON s.sku = i.sku AND s.location = 'default' WHERE s.sku IS NULL`},
+	{"outbox_drained", `
+		SELECT 'event ' || id || ' (' || type || ' of ' || subject || ') is not published' FROM outbox WHERE position IS NULL ORDER BY seq`},
+	{"inbox_parked", `
+		SELECT 'event ' || event_id || ' (' || type || ' of ' || subject || ') failed ' || attempts || ' times: ' || error
+		FROM inbox WHERE state = 'parked' ORDER BY seq`},
+}
+
+// maxViolations bounds what one rule reports; the rest is counted.
+const maxViolations = 1000
+
+func (v *view) Check(ctx context.Context) (map[string]int64, []audit.Violation, error) {
+	found := map[string]int64{}
+	var broken []audit.Violation
+	err := v.read(func(tx *sql.Tx) error {
+		for _, c := range counts {
+			var n int64
+			if err := tx.QueryRowContext(ctx, c.query).Scan(&n); err != nil {
+				return fmt.Errorf("count %s: %w", c.name, err)
+			}
+			found[c.name] = n
+		}
+		for _, r := range rules {
+			more, err := violations(ctx, tx, r.name, r.query)
+			if err != nil {
+				return fmt.Errorf("prove %s: %w", r.name, err)
+			}
+			broken = append(broken, more...)
+		}
+		return nil
+	})
+	return found, broken, err
+}
+
+func violations(ctx context.Context, tx *sql.Tx, rule, query string) ([]audit.Violation, error) {
+	rows, err := tx.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var broken []audit.Violation
+	past := 0
+	for rows.Next() {
+		var detail string
+		if err := rows.Scan(&detail); err != nil {
+			return nil, err
+		}
+		if len(broken) < maxViolations {
+			broken = append(broken, audit.Violation{Rule: rule, Detail: detail})
+			continue
+		}
+		past++
+	}
+	if past > 0 {
+		broken = append(broken, audit.Violation{Rule: rule, Detail: fmt.Sprintf("and %d more", past)})
+	}
+	return broken, rows.Err()
+}
+
+func (v *view) Claims(ctx context.Context, yield func(audit.Claim) bool) error {
+	return v.read(func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT id FROM reservations WHERE state = 'reserved' AND owner = 'order' ORDER BY id`)
+		if err != nil {
+			return fmt.Errorf("list live reservations: %w", err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			c := audit.Claim{What: audit.UnitsHeld}
+			if err := rows.Scan(&c.Order); err != nil {
+				return err
+			}
+			c.Ref = c.Order
+			if !yield(c) {
+				return nil
+			}
+		}
+		return rows.Err()
+	})
+}

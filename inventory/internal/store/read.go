@@ -1,0 +1,236 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/orderkeep/orderkeep/inventory/internal/stock"
+)
+
+// Check says which of the lines, as stock.Sum returns them, could not be reserved at this instant. It writes nothing
+// and promises nothing.
+func (s *Store) Check(ctx context.Context, lines []stock.Line) ([]stock.Shortage, error) {
+	args := make([]any, 0, len(lines)+1)
+	args = append(args, stock.Default)
+	for _, l := range lines {
+		args = append(args, l.SKU)
+	}
+	// A context that can end would cost the driver a goroutine for a query of some microseconds.
+	rows, err := s.db.Query(context.WithoutCancel(ctx), checkQuery(len(lines)), args...)
+	if err != nil {
+		return nil, wrap("check stock", err)
+	}
+	defer rows.Close()
+	type level struct {
+		available int64
+		unlimited bool
+	}
+	found := make(map[string]level, len(lines))
+	for rows.Next() {
+		var sku string
+		var l level
+		if err := rows.Scan(&sku, &l.available, &l.unlimited); err != nil {
+			return nil, wrap("check stock", err)
+		}
+		found[sku] = l
+	}
+	if err := rows.Err(); err != nil {
+		return nil, wrap("check stock", err)
+	}
+	var short []stock.Shortage
+	for _, l := range lines {
+		have, ok := found[l.SKU]
+		switch {
+		case !ok:
+			short = append(short, stock.Shortage{SKU: l.SKU, Requested: l.Qty, Unknown: true})
+		case !have.unlimited && have.available < l.Qty:
+			short = append(short, stock.Shortage{SKU: l.SKU, Requested: l.Qty, Available: have.available})
+		}
+	}
+	return short, nil
+}
+
+func checkQuery(n int) string {
+	const query = `SELECT sku, on_hand - reserved, unlimited FROM stock WHERE location = $1 AND sku IN (`
+	if n == 1 {
+		return query + `$2)`
+	}
+	var b strings.Builder
+	b.WriteString(query)
+	for i := range n {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "$%d", i+2)
+	}
+	b.WriteByte(')')
+	return b.String()
+}
+
+// Item returns an item with its stock, or stock.ErrNotFound.
+func (s *Store) Item(ctx context.Context, sku string) (stock.Item, error) {
+	rows, err := s.db.Query(ctx, `SELECT i.sku, i.title, i.tracked, s.location, s.on_hand, s.reserved
+		FROM items i JOIN stock s ON s.sku = i.sku WHERE i.sku = $1 ORDER BY s.location`, sku)
+	if err != nil {
+		return stock.Item{}, wrap("look up "+sku, err)
+	}
+	items, err := scanItems(rows)
+	if err != nil {
+		return stock.Item{}, wrap("look up "+sku, err)
+	}
+	if len(items) == 0 {
+		return stock.Item{}, stock.ErrNotFound.Detailf("There is no item with the SKU %q.", sku)
+	}
+	return items[0], nil
+}
+
+// Items returns up to limit items after a SKU, by SKU, and whether there are more.
+func (s *Store) Items(ctx context.Context, after string, limit int) (items []stock.Item, more bool, err error) {
+	rows, err := s.db.Query(ctx, `SELECT i.sku, i.title, i.tracked, s.location, s.on_hand, s.reserved
+		FROM (SELECT sku, title, tracked FROM items WHERE sku > $1 ORDER BY sku LIMIT $2) i
+		JOIN stock s ON s.sku = i.sku ORDER BY i.sku, s.location`, after, limit+1)
+	if err != nil {
+		return nil, false, wrap("list stock", err)
+	}
+	items, err = scanItems(rows)
+	if err != nil {
+		return nil, false, wrap("list stock", err)
+	}
+	if len(items) > limit {
+		return items[:limit], true, nil
+	}
+	return items, false, nil
+}
+
+func scanItems(rows *sql.Rows) (items []stock.Item, err error) {
+	err = eachItem(rows, func(i stock.Item) error {
+		items = append(items, i)
+		return nil
+	})
+	return items, err
+}
+
+// eachItem joins the rows of one item, which follow each other, and closes them.
+func eachItem(rows *sql.Rows, yield func(stock.Item) error) error {
+	defer rows.Close()
+	var now stock.Item
+	for rows.Next() {
+		var i stock.Item
+		var l stock.Level
+		if err := rows.Scan(&i.SKU, &i.Title, &i.Tracked, &l.Location, &l.OnHand, &l.Reserved); err != nil {
+			return err
+		}
+		if i.SKU != now.SKU && now.SKU != "" {
+			if err := yield(now); err != nil {
+				return err
+			}
+		}
+		if i.SKU != now.SKU {
+			now = i
+		}
+		now.Levels = append(now.Levels, l)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if now.SKU != "" {
+		return yield(now)
+	}
+	return nil
+}
+
+// Export calls yield for every item, by SKU, of one snapshot. A slow yield holds the snapshot open, and no lock.
+func (s *Store) Export(ctx context.Context, yield func(stock.Item) error) error {
+	err := s.db.Read(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT i.sku, i.title, i.tracked, s.location, s.on_hand, s.reserved
+			FROM items i JOIN stock s ON s.sku = i.sku ORDER BY i.sku, s.location`)
+		if err != nil {
+			return err
+		}
+		return eachItem(rows, yield)
+	})
+	return wrap("export stock", err)
+}
+
+// Movements returns up to limit movements of an item before a place in their order, newest first, and whether there are
+// more. Before 0 begins with the newest. An unknown SKU is stock.ErrNotFound.
+func (s *Store) Movements(ctx context.Context, sku string, before int64, limit int) (all []stock.Movement, more bool, err error) {
+	err = s.db.Read(ctx, func(tx *sql.Tx) error {
+		var known string
+		err := tx.QueryRowContext(ctx, `SELECT sku FROM items WHERE sku = $1`, sku).Scan(&known)
+		if errors.Is(err, sql.ErrNoRows) {
+			return stock.ErrNotFound.Detailf("There is no item with the SKU %q.", sku)
+		}
+		if err != nil {
+			return err
+		}
+		if before == 0 {
+			before = 1<<63 - 1
+		}
+		rows, err := tx.QueryContext(ctx, `SELECT seq, id, sku, location, delta, on_hand, reason, actor, order_id, correlation_id, at
+			FROM movements WHERE sku = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3`, sku, before, limit+1)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var m stock.Movement
+			var at int64
+			if err := rows.Scan(&m.Seq, &m.ID, &m.SKU, &m.Location, &m.Delta, &m.OnHand, &m.Reason, &m.Actor, &m.OrderID, &m.CorrelationID, &at); err != nil {
+				return err
+			}
+			m.At = time.UnixMicro(at).UTC()
+			all = append(all, m)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, false, wrap("list movements of "+sku, err)
+	}
+	if len(all) > limit {
+		return all[:limit], true, nil
+	}
+	return all, false, nil
+}
+
+// Reservation returns a reservation, or stock.ErrNoReservation.
+func (s *Store) Reservation(ctx context.Context, id string) (stock.Reservation, error) {
+	v := stock.Reservation{ID: id}
+	err := s.db.Read(ctx, func(tx *sql.Tx) error {
+		var refusal string
+		var created, changed int64
+		err := tx.QueryRowContext(ctx, `SELECT owner, state, refusal, correlation_id, created_at, changed_at FROM reservations WHERE id = $1`, id).
+			Scan(&v.Owner, &v.State, &refusal, &v.CorrelationID, &created, &changed)
+		if errors.Is(err, sql.ErrNoRows) {
+			return stock.ErrNoReservation.Detailf("There is no reservation %s.", id)
+		}
+		if err != nil {
+			return err
+		}
+		v.Created, v.Changed = time.UnixMicro(created).UTC(), time.UnixMicro(changed).UTC()
+		if err := decodeShortages(refusal, &v); err != nil {
+			return err
+		}
+		rows, err := tx.QueryContext(ctx, `SELECT sku, qty FROM reservation_lines WHERE reservation_id = $1 ORDER BY sku`, id)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var l stock.Line
+			if err := rows.Scan(&l.SKU, &l.Qty); err != nil {
+				return err
+			}
+			v.Lines = append(v.Lines, l)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return stock.Reservation{}, wrap("look up reservation "+id, err)
+	}
+	return v, nil
+}
