@@ -290,9 +290,9 @@ func (s *shop) promises(t interface{ Errorf(string, ...any) }, opening int64) {
 	for id, o := range s.store.orders {
 		held, money := s.shelf.held[id] != nil, s.till.outcome[id] == Authorized
 		switch o.State {
-		case Confirmed:
+		case Confirmed, Cancelled: // what a cancelled order held is given back by events, which nobody consumes here
 			if !held || money != o.Paid() {
-				t.Errorf("order %s is confirmed: units held %v, money held %v, paid %v", id, held, money, o.Paid())
+				t.Errorf("order %s was confirmed: units held %v, money held %v, paid %v", id, held, money, o.Paid())
 			}
 			for _, l := range o.Lines {
 				sold[l.SKU] += l.Qty
