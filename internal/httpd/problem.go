@@ -44,6 +44,10 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 			f = fault.Of(errInternal)
 		}
 	}
+	writeFault(w, r, f)
+}
+
+func writeFault(w http.ResponseWriter, r *http.Request, f *fault.Error) {
 	status := f.HTTPStatus()
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
@@ -56,7 +60,7 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	e := jx.GetEncoder()
 	defer jx.PutEncoder(e)
-	encodeProblem(e, f, status, telemetry.Correlation(ctx))
+	encodeProblem(e, f, status, telemetry.Correlation(r.Context()))
 	h.Set("Content-Length", strconv.Itoa(len(e.Bytes())))
 	w.WriteHeader(status)
 	_, _ = w.Write(e.Bytes()) // a client that is gone by now misses nothing that could be repaired here

@@ -1,0 +1,109 @@
+package httpd
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-faster/jx"
+)
+
+// healthy is the first contract's answer, byte for byte.
+const healthy = `{"status":"ok"}`
+
+// page answers what belongs to the process and to no context.
+func (s *Server) page(w *answer, r *http.Request) {
+	switch path := r.URL.Path; path {
+	case "/health", "/livez", "/readyz", "/openapi.yaml", "/docs":
+		if r.Method != http.MethodGet { // HEAD is a GET by now
+			MethodNotAllowed(w, r, "GET,HEAD")
+			return
+		}
+		s.show(w, r, path)
+	case "/":
+		if r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") {
+			w.Header().Set("Location", "/docs")
+			w.WriteHeader(http.StatusFound)
+			return
+		}
+		NotFound(w, r)
+	default:
+		NotFound(w, r)
+	}
+}
+
+func (s *Server) show(w http.ResponseWriter, r *http.Request, path string) {
+	switch path {
+	case "/health", "/livez":
+		write(w, http.StatusOK, "application/json", []byte(healthy))
+	case "/readyz":
+		s.ready(w, r)
+	case "/openapi.yaml":
+		doc, err := s.pages.contract()
+		if err != nil {
+			WriteProblem(w, r, err)
+			return
+		}
+		write(w, http.StatusOK, "application/yaml", doc)
+	case "/docs":
+		page, err := s.pages.docs()
+		if err != nil {
+			WriteProblem(w, r, err)
+			return
+		}
+		w.Header().Set("Content-Security-Policy", docsPolicy)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Referrer-Policy", "no-referrer")
+		write(w, http.StatusOK, "text/html; charset=utf-8", page)
+	}
+}
+
+// ready says by name what is not ready, for reasons of this process: not of others, or two that wait for each other
+// would never start.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	broken := map[string]error{}
+	if s.o.Ready != nil {
+		for name, err := range s.o.Ready(r.Context()) {
+			if err != nil {
+				broken[name] = err
+			}
+		}
+	}
+	draining := s.draining.Load()
+	if len(broken) == 0 && !draining {
+		write(w, http.StatusOK, "application/json", []byte(`{"status":"ready"}`))
+		return
+	}
+	e := &jx.Encoder{}
+	e.ObjStart()
+	if draining {
+		str(e, "status", "draining")
+	} else {
+		str(e, "status", "not_ready")
+	}
+	e.FieldStart("notReady")
+	e.ObjStart()
+	names := make([]string, 0, len(broken))
+	for name := range broken {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		f := answerable(broken[name])
+		s.o.Log.WarnContext(r.Context(), "not ready", "context", name, "error", broken[name])
+		str(e, name, f.Detail)
+	}
+	e.ObjEnd()
+	e.ObjEnd()
+	w.Header().Set("Retry-After", "1")
+	write(w, http.StatusServiceUnavailable, "application/json", e.Bytes())
+}
+
+func write(w http.ResponseWriter, status int, contentType string, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that is gone misses nothing
+}

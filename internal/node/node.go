@@ -1,0 +1,178 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/orderkeep/orderkeep/internal/call"
+	"github.com/orderkeep/orderkeep/internal/outbox"
+)
+
+// node is the process under way.
+type node struct {
+	cfg      Config
+	contexts []Context // those that run here
+	log      *slog.Logger
+	services []opened // in the order of contexts
+	hangUp   []func() error
+	targets  []*call.Target
+}
+
+// opened is a context that is open.
+type opened struct {
+	context Context
+	service *Service
+}
+
+func newNode(cfg Config, contexts []Context, log *slog.Logger) *node {
+	n := &node{cfg: cfg, log: log}
+	for _, c := range contexts {
+		// A context with an address lives there.
+		if cfg.address(c.Name).value == "" {
+			n.contexts = append(n.contexts, c)
+		}
+	}
+	return n
+}
+
+// open opens all contexts at once, since each waits for its own disk, and joins them when all are open.
+func (n *node) open(ctx context.Context) error {
+	locals := map[string]*local{}
+	for _, c := range n.contexts {
+		locals[c.Name] = newLocal(n.log.With("context", c.Name))
+	}
+	peers, err := n.peers(locals)
+	if err != nil {
+		return err
+	}
+	bus := held{outbox.NewLocal(), make(chan struct{})}
+	services := make([]*Service, len(n.contexts))
+	failures := make([]error, len(n.contexts))
+	var wait sync.WaitGroup
+	for i, c := range n.contexts {
+		wait.Go(func() {
+			services[i], failures[i] = openContext(ctx, c, Env{
+				DB: n.cfg.Database(c.Name), Data: n.cfg.Data, Peers: peers[c.Name], Bus: bus, Log: n.log.With("context", c.Name),
+			})
+		})
+	}
+	wait.Wait()
+	for i, s := range services {
+		if s != nil {
+			n.services = append(n.services, opened{n.contexts[i], s})
+		}
+	}
+	if err := errors.Join(failures...); err != nil {
+		return err
+	}
+	for _, o := range n.services {
+		l := locals[o.context.Name]
+		if o.service.Register != nil {
+			o.service.Register(l.channel)
+		}
+		close(l.open)
+	}
+	close(bus.open)
+	return nil
+}
+
+func openContext(ctx context.Context, c Context, env Env) (*Service, error) {
+	s, err := c.Open(ctx, env)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Name, err)
+	}
+	return s, nil
+}
+
+// peers makes, for each context that runs here, the wires to those that it calls. Contexts that call the same one share
+// its guards.
+func (n *node) peers(locals map[string]*local) (map[string]map[string]Peer, error) {
+	made := map[string]Peer{}
+	all := map[string]map[string]Peer{}
+	for _, c := range n.contexts {
+		all[c.Name] = map[string]Peer{}
+		for _, name := range c.Peers {
+			p, ok := made[name]
+			if !ok {
+				var err error
+				if p, err = n.peer(name, locals[name]); err != nil {
+					return nil, err
+				}
+				made[name] = p
+			}
+			all[c.Name][name] = p
+		}
+	}
+	return all, nil
+}
+
+func (n *node) peer(name string, here *local) (Peer, error) {
+	target := call.New(name, n.log)
+	n.targets = append(n.targets, target)
+	if here != nil {
+		return Peer{Conn: target.Conn(here)}, nil
+	}
+	s := n.cfg.address(name)
+	p, hangUp, err := dial(name, s.value, target)
+	if err != nil {
+		return Peer{}, fmt.Errorf("%s: %w", s.name, err)
+	}
+	n.hangUp = append(n.hangUp, hangUp)
+	return p, nil
+}
+
+// ready asks the contexts here, and nobody else.
+func (n *node) ready(ctx context.Context) map[string]error {
+	broken := map[string]error{}
+	for _, o := range n.services {
+		if o.service.Ready == nil {
+			continue
+		}
+		if err := o.service.Ready(ctx); err != nil {
+			broken[o.context.Name] = err
+		}
+	}
+	return broken
+}
+
+// close closes the contexts, callers before those that they call, each within the timeout.
+func (n *node) close(timeout time.Duration) error {
+	var failures []error
+	for _, o := range closingOrder(n.services) {
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		if err := o.service.Close(ctx); err != nil {
+			failures = append(failures, fmt.Errorf("close %s: %w", o.context.Name, err))
+		}
+		cancel()
+	}
+	for _, hangUp := range n.hangUp {
+		if err := hangUp(); err != nil {
+			failures = append(failures, err)
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// closingOrder puts each context before the ones that it calls, and else the last opened first. Contexts that call
+// each other in a circle close in the second order.
+func closingOrder(services []opened) []opened {
+	left := slices.Clone(services)
+	slices.Reverse(left)
+	var order []opened
+	for len(left) > 0 {
+		next := slices.IndexFunc(left, func(o opened) bool {
+			return !slices.ContainsFunc(left, func(p opened) bool {
+				return p.context.Name != o.context.Name && slices.Contains(p.context.Peers, o.context.Name)
+			})
+		})
+		next = max(next, 0)
+		order = append(order, left[next])
+		left = slices.Delete(left, next, next+1)
+	}
+	return order
+}

@@ -1,0 +1,167 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/fullstorydev/grpchan/inprocgrpc"
+	"github.com/orderkeep/orderkeep/internal/call"
+	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// local is the wire to a context in this process. Calls wait until the context is open: contexts open at once and
+// may call each other while they do.
+type local struct {
+	channel *inprocgrpc.Channel
+	open    chan struct{}
+}
+
+func newLocal(log *slog.Logger) *local {
+	c := (&inprocgrpc.Channel{}).WithServerUnaryInterceptor(serverInterceptor(log)).WithCloner(messages{})
+	return &local{channel: c, open: make(chan struct{})}
+}
+
+func (l *local) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	select {
+	case <-l.open:
+	default:
+		if err := l.wait(ctx); err != nil {
+			return err
+		}
+	}
+	return l.channel.Invoke(ctx, method, args, reply, opts...)
+}
+
+func (l *local) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	if err := l.wait(ctx); err != nil {
+		return nil, err
+	}
+	return l.channel.NewStream(ctx, desc, method, opts...)
+}
+
+func (l *local) wait(ctx context.Context) error {
+	select {
+	case <-l.open:
+		return nil
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+// messages copies messages from one side of an in-process call to the other, so that neither sees the other change
+// them. Both sides use the same generated types: merging is enough.
+type messages struct{}
+
+func (messages) Copy(out, in any) error {
+	to, ok := out.(proto.Message)
+	from, ok2 := in.(proto.Message)
+	if !ok || !ok2 {
+		return status.Errorf(codes.Internal, "%T or %T is no message", out, in)
+	}
+	proto.Reset(to)
+	proto.Merge(to, from)
+	return nil
+}
+
+func (messages) Clone(in any) (any, error) {
+	from, ok := in.(proto.Message)
+	if !ok {
+		return nil, status.Errorf(codes.Internal, "%T is no message", in)
+	}
+	return proto.Clone(from), nil
+}
+
+// serverInterceptor is the edge of a context's gRPC contract, on any wire: it takes the correlation id up, turns errors
+// into statuses, logs those whose detail stays here, and makes a panic one call's trouble.
+func serverInterceptor(log *slog.Logger) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (res any, err error) {
+		if id := metadata.ValueFromIncomingContext(ctx, correlationKey); len(id) == 1 && telemetry.ValidCorrelation(id[0]) {
+			ctx = telemetry.WithCorrelation(ctx, id[0])
+		}
+		ctx = telemetry.WithLogger(ctx, log)
+		defer func() {
+			if p := recover(); p != nil {
+				log.ErrorContext(ctx, "handler panicked", "method", info.FullMethod, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				res, err = nil, fault.ToGRPC(errPanicked)
+			}
+		}()
+		res, err = handler(ctx, req)
+		if err == nil {
+			return res, nil
+		}
+		if fault.KindOf(err) == fault.Internal && ctx.Err() == nil {
+			log.ErrorContext(ctx, "call failed", "method", info.FullMethod, "error", err)
+		}
+		return nil, fault.ToGRPC(err)
+	}
+}
+
+var errPanicked = fault.New(fault.Internal, "internal", "the handler panicked")
+
+// correlationKey is telemetry.Header as gRPC metadata has it.
+const correlationKey = "x-correlation-id"
+
+// dial makes the peer of a context at an address that Check has accepted. Nothing is connected yet: a peer that is not
+// there is a failed call, not a failed start.
+func dial(name, address string, target *call.Target) (Peer, func() error, error) {
+	u, err := parseAddress(address)
+	if err != nil {
+		return Peer{}, nil, err
+	}
+	switch u.Scheme {
+	case "grpc", "grpcs":
+		transport := insecure.NewCredentials()
+		if u.Scheme == "grpcs" {
+			transport = credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
+		}
+		// dns:/// spreads the calls over all replicas behind a name. The keepalive finds a peer that vanished without a
+		// word; 30 s is above the least that servers bear.
+		conn, err := grpc.NewClient("dns:///"+u.Host, grpc.WithTransportCredentials(transport),
+			grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`), grpc.WithDisableRetry(),
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}))
+		if err != nil {
+			return Peer{}, nil, fmt.Errorf("dial %s: %w", name, err)
+		}
+		return Peer{Conn: target.Conn(conn)}, conn.Close, nil
+	default:
+		// As many idle connections as calls in flight: fewer would open and close one for each call under load.
+		base := &http.Transport{
+			DialContext:         (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+			TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: 90 * time.Second,
+			MaxIdleConns: 512, MaxIdleConnsPerHost: 512, ForceAttemptHTTP2: true,
+		}
+		stop := func() error { base.CloseIdleConnections(); return nil }
+		return Peer{URL: address, HTTP: target.Client(base)}, stop, nil
+	}
+}
+
+// held is a bus that publishes nothing until all consumers of this process have subscribed.
+type held struct {
+	outbox.Bus
+	open chan struct{}
+}
+
+func (h held) Publish(ctx context.Context, events []outbox.Event) error {
+	select {
+	case <-h.open:
+		return h.Bus.Publish(ctx, events)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
