@@ -25,13 +25,13 @@ func join(ctx context.Context, sources []Source, visit func([]Claim)) error {
 	}
 	var claims []Claim
 	for {
-		order, any := "", false
+		order, some := "", false
 		for _, h := range heads {
-			if h.more && (!any || h.claim.Order < order) {
-				order, any = h.claim.Order, true
+			if h.more && (!some || h.claim.Order < order) {
+				order, some = h.claim.Order, true
 			}
 		}
-		if !any {
+		if !some {
 			return nil
 		}
 		claims = claims[:0]

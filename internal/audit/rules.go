@@ -70,8 +70,8 @@ func judge(claims []Claim) []Violation {
 	case order.What == OrderPending && order.Past:
 		broken(PendingOrderIsDriven, "pending past its lease")
 	case order.What == OrderConfirmed && order.Amount == 0:
-		if n := len(books) + len(provider); n > 0 {
-			broken(OrderIsChargedOnce, "confirmed with total 0, and %s held%s", amount(append(books, provider...)[0]), refs(append(books, provider...)))
+		if held := append(books, provider...); len(held) > 0 {
+			broken(OrderIsChargedOnce, "confirmed with total 0, and %s held%s", amount(held[0]), refs(held))
 		}
 	case order.What == OrderConfirmed:
 		paid(broken, *order, "our books", books)
