@@ -1,0 +1,410 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/orders/internal/order"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func setup(t *testing.T) (*Store, string) {
+	t.Helper()
+	url := "sqlite:" + filepath.Join(t.TempDir(), "orders.db")
+	return reopen(t, url), url
+}
+
+func reopen(t *testing.T, url string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func pending(key string) *order.Order {
+	o := &order.Order{
+		ID: order.NewID(), State: order.Pending, Currency: "GBP", TotalMinor: 1000, Customer: "C-1", Key: key, CorrelationID: "corr-1",
+		Lines:    []order.Line{{SKU: "B", Qty: 1, UnitPriceMinor: 400}, {SKU: "A", Qty: 3, UnitPriceMinor: 200}},
+		Payment:  order.Payment{Provider: "simulated", Token: "pm_card_visa"},
+		PlacedAt: noon, Lease: order.Lease{Owner: "replica-1", Until: noon.Add(15 * time.Second)},
+	}
+	if key != "" {
+		o.Payload = order.Hash{1}
+	}
+	return o
+}
+
+func mustBegin(t *testing.T, s *Store, o *order.Order) {
+	t.Helper()
+	if existing, err := s.Begin(t.Context(), o); err != nil || existing != nil {
+		t.Fatalf("begin: %v, %v", existing, err)
+	}
+}
+
+func confirm() order.Move {
+	return order.Move{To: order.Confirmed, At: noon.Add(time.Second), ReservedAt: noon.Add(time.Millisecond), AuthorizedAt: noon.Add(2 * time.Millisecond), PaymentID: "pay-1"}
+}
+
+func mustMove(t *testing.T, s *Store, o *order.Order, m order.Move) {
+	t.Helper()
+	if ok, err := s.Move(t.Context(), o, m); err != nil || !ok {
+		t.Fatalf("move to %s: %v, %v", m.To, ok, err)
+	}
+	o.Apply(m)
+}
+
+func rejection() *order.Rejection {
+	return &order.Rejection{Kind: fault.Conflict, Code: "out_of_stock", Detail: "not enough", Shortages: []order.Shortage{{SKU: "A", Requested: 3, Available: 1}}}
+}
+
+func TestWhatIsWrittenIsRead(t *testing.T) {
+	t.Parallel()
+	for name, moves := range map[string][]order.Move{
+		"pending":   nil,
+		"confirmed": {confirm()},
+		"rejected":  {{To: order.Rejected, At: noon.Add(time.Second), Rejection: rejection()}},
+		"undone": {{To: order.Undoing, At: noon, Rejection: rejection(), ReservedAt: noon, Lease: order.Lease{Owner: "r", Until: noon}},
+			{To: order.Rejected, At: noon.Add(time.Second), Rejection: rejection(), ReservedAt: noon}},
+		"cancelled": {confirm(), {To: order.Cancelled, At: noon.Add(time.Hour), CancelReason: "changed my mind", ReservedAt: noon}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, url := setup(t)
+			o := pending("key-1")
+			mustBegin(t, s, o)
+			for _, m := range moves {
+				mustMove(t, s, o, m)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			got, err := reopen(t, url).Get(t.Context(), o.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := *o
+			want.Payload = order.Hash{} // stays with the key
+			if want.State.Live() {
+				want.Lease = order.Lease{} // whoever held it is dead
+			}
+			if d := cmp.Diff(&want, got); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+		})
+	}
+}
+
+func TestMoveLosesToWhoWasFirst(t *testing.T) {
+	t.Parallel()
+	s, _ := setup(t)
+	for range 50 {
+		o := pending("")
+		mustBegin(t, s, o)
+		var wg sync.WaitGroup
+		won := make([]bool, 4)
+		for i := range won {
+			wg.Go(func() {
+				m := confirm()
+				if i%2 == 1 {
+					m = order.Move{To: order.Undoing, At: noon, Rejection: rejection()}
+				}
+				ok, err := s.Move(t.Context(), o, m)
+				if err != nil {
+					t.Error(err)
+				}
+				won[i] = ok
+			})
+		}
+		wg.Wait()
+		winners := 0
+		for i, ok := range won {
+			if !ok {
+				continue
+			}
+			winners++
+			got, err := s.Get(t.Context(), o.ID)
+			if err != nil || (got.State == order.Confirmed) != (i%2 == 0) {
+				t.Errorf("driver %d won and the order is %v (%v)", i, got, err)
+			}
+		}
+		if winners != 1 {
+			t.Fatalf("%d drivers moved one order", winners)
+		}
+	}
+}
+
+func TestKeyBelongsToOneOrder(t *testing.T) {
+	t.Parallel()
+	s, _ := setup(t)
+	orders := make([]*order.Order, 64)
+	answers := make([]*order.Order, len(orders))
+	var wg sync.WaitGroup
+	for i := range orders {
+		orders[i] = pending("key-1")
+		wg.Go(func() {
+			var err error
+			if answers[i], err = s.Begin(t.Context(), orders[i]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	var began order.ID
+	for i, a := range answers {
+		if a == nil {
+			if began != "" {
+				t.Fatal("two orders began under one key")
+			}
+			began = orders[i].ID
+		}
+	}
+	for _, a := range answers {
+		if a != nil && a.ID != began {
+			t.Errorf("the key gave order %s, want %s", a.ID, began)
+		}
+	}
+	other := pending("key-1")
+	other.Payload = order.Hash{2}
+	if _, err := s.Begin(t.Context(), other); !errors.Is(err, order.ErrReused) {
+		t.Errorf("another payload: got %v, want ErrReused", err)
+	}
+	first, err := s.Get(t.Context(), began)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustMove(t, s, first, order.Move{To: order.Undoing, At: noon, Rejection: rejection(), FreeKey: true})
+	mustBegin(t, s, other)
+}
+
+func TestEventsAreWrittenWithTheChange(t *testing.T) {
+	t.Parallel()
+	s, _ := setup(t)
+	appended := 0
+	s.Appended = func() { appended++ }
+	o := pending("")
+	mustBegin(t, s, o)
+	mustMove(t, s, o, confirm())
+	stale := *o
+	stale.State = order.Pending
+	if ok, err := s.Move(t.Context(), &stale, confirm()); err != nil || ok {
+		t.Fatalf("a second confirm: %v, %v", ok, err)
+	}
+	mustMove(t, s, o, order.Move{To: order.Cancelled, At: noon, CancelReason: "r", ReservedAt: noon})
+	refused := pending("k")
+	refused.State, refused.Rejection, refused.DecidedAt, refused.Lease = order.Rejected, rejection(), noon, order.Lease{}
+	mustBegin(t, s, refused)
+
+	rows, err := s.db.Query(t.Context(), `SELECT type, subject, correlation_id FROM outbox ORDER BY seq`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var got []string
+	for rows.Next() {
+		var typ, subject, corr string
+		if err := rows.Scan(&typ, &subject, &corr); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, strings.TrimPrefix(typ, "orderkeep.orders.v1.")+" "+subject+" "+corr)
+	}
+	want := []string{"OrderConfirmed " + string(o.ID) + " corr-1", "OrderCancelled " + string(o.ID) + " corr-1", "OrderRejected " + string(refused.ID) + " corr-1"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+	if appended != 3 {
+		t.Errorf("the relay was woken %d times, want 3", appended)
+	}
+}
+
+func TestClaim(t *testing.T) {
+	t.Parallel()
+	s, _ := setup(t)
+	led, due, parked, done := pending(""), pending(""), pending(""), pending("")
+	due.Lease.Until = noon.Add(-time.Second)
+	done.Lease.Until = noon.Add(-time.Second)
+	for _, o := range []*order.Order{led, due, parked, done} {
+		mustBegin(t, s, o)
+	}
+	mustMove(t, s, done, confirm())
+	if err := s.Park(t.Context(), parked, noon.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	claim := func(now time.Time, n int) map[order.ID]bool {
+		t.Helper()
+		claimed, err := s.Claim(t.Context(), "replica-2", now, now.Add(time.Hour), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids := map[order.ID]bool{}
+		for _, o := range claimed {
+			if o.Lease.Owner != "replica-2" || o.Attempts == 0 || len(o.Lines) != 2 {
+				t.Errorf("claimed %+v: not leased to the claimer, or not whole", o)
+			}
+			ids[o.ID] = true
+		}
+		return ids
+	}
+	if d := cmp.Diff(map[order.ID]bool{due.ID: true}, claim(noon, 10)); d != "" {
+		t.Errorf("at noon, -want +got:\n%s", d)
+	}
+	if d := cmp.Diff(map[order.ID]bool{}, claim(noon, 10)); d != "" {
+		t.Errorf("claimed twice:\n%s", d)
+	}
+	if d := cmp.Diff(map[order.ID]bool{led.ID: true}, claim(noon.Add(2*time.Minute), 1)); d != "" {
+		t.Errorf("the longest overdue first, -want +got:\n%s", d)
+	}
+	if d := cmp.Diff(map[order.ID]bool{parked.ID: true}, claim(noon.Add(2*time.Minute), 10)); d != "" {
+		t.Errorf("after the backoff, -want +got:\n%s", d)
+	}
+}
+
+func TestNoteIsTakenOnceAndSaysWhatIsBack(t *testing.T) {
+	t.Parallel()
+	s, _ := setup(t)
+	o := pending("")
+	mustBegin(t, s, o)
+	mustMove(t, s, o, confirm())
+	mustMove(t, s, o, order.Move{To: order.Cancelled, At: noon, ReservedAt: noon})
+	nothing := func(*db.Tx) error { return nil }
+	note := order.Note{At: noon.Add(time.Minute), What: "stock_released", Detail: "4 units"}
+	for range 2 {
+		if err := s.Note(t.Context(), o.ID, "event-1", note, true, false, nothing); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := s.Get(t.Context(), o.ID)
+	if err != nil || got.Undone() || !got.UnitsBackAt.Equal(note.At) {
+		t.Errorf("after the units: %+v, %v", got, err)
+	}
+	if err := s.Note(t.Context(), o.ID, "event-2", order.Note{At: noon, What: "payment_voided"}, false, true, nothing); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = s.Get(t.Context(), o.ID); err != nil || !got.Undone() {
+		t.Errorf("after the money: %+v, %v", got, err)
+	}
+	notes, err := s.Notes(t.Context(), o.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]order.Note{{At: noon, What: "payment_voided"}, note}, notes); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+	undelivered := errors.New("injected")
+	other := pending("")
+	mustBegin(t, s, other)
+	mustMove(t, s, other, confirm())
+	if err := s.Note(t.Context(), other.ID, "event-3", note, true, true, func(*db.Tx) error { return undelivered }); !errors.Is(err, undelivered) {
+		t.Fatalf("got %v", err)
+	}
+	if got, err := s.Get(t.Context(), other.ID); err != nil || !got.UnitsBackAt.IsZero() {
+		t.Errorf("the effect stayed without its mark: %+v, %v", got, err)
+	}
+	if err := s.Note(t.Context(), order.NewID(), "event-4", note, true, true, nothing); err != nil {
+		t.Errorf("an event about nobody's order: %v", err)
+	}
+}
+
+func TestList(t *testing.T) {
+	t.Parallel()
+	s, _ := setup(t)
+	var all []order.ID // oldest first
+	for i := range 10 {
+		o := pending("")
+		o.PlacedAt = time.Now().UTC().Truncate(time.Microsecond).Add(time.Duration(i-10) * time.Millisecond)
+		o.Customer = fmt.Sprintf("C-%d", i%2)
+		mustBegin(t, s, o)
+		all = append(all, o.ID)
+		switch i % 3 {
+		case 1:
+			mustMove(t, s, o, confirm())
+		case 2:
+			mustMove(t, s, o, order.Move{To: order.Rejected, At: noon, Rejection: rejection()})
+		}
+	}
+	pick := func(keep func(i int) bool) (want []order.ID) {
+		for i := len(all) - 1; i >= 0; i-- {
+			if keep(i) {
+				want = append(want, all[i])
+			}
+		}
+		return want
+	}
+	sixth, err := s.Get(t.Context(), all[6])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name string
+		f    order.Filter
+		want []order.ID
+	}{
+		{"all, newest first", order.Filter{Limit: 100}, pick(func(int) bool { return true })},
+		{"a page", order.Filter{Limit: 3, Before: all[8]}, pick(func(i int) bool { return i < 8 && i >= 5 })},
+		{"confirmed", order.Filter{Limit: 100, States: []order.State{order.Confirmed}}, pick(func(i int) bool { return i%3 == 1 })},
+		{"rejected", order.Filter{Limit: 100, States: []order.State{order.Rejected}}, pick(func(i int) bool { return i%3 == 2 })},
+		{"pending", order.Filter{Limit: 100, States: []order.State{order.Pending, order.Undoing}}, pick(func(i int) bool { return i%3 == 0 })},
+		{"a customer's", order.Filter{Limit: 100, Customer: "C-1"}, pick(func(i int) bool { return i%2 == 1 })},
+		{"a customer's confirmed", order.Filter{Limit: 100, Customer: "C-1", States: []order.State{order.Confirmed}}, pick(func(i int) bool { return i%2 == 1 && i%3 == 1 })},
+		{"from a time", order.Filter{Limit: 100, PlacedFrom: sixth.PlacedAt}, pick(func(i int) bool { return i >= 6 })},
+		{"before a time", order.Filter{Limit: 100, PlacedBefore: sixth.PlacedAt}, pick(func(i int) bool { return i < 6 })},
+		{"long ago", order.Filter{Limit: 100, PlacedBefore: noon.AddDate(-20, 0, 0)}, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			orders, err := s.List(t.Context(), tc.f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []order.ID
+			for _, o := range orders {
+				got = append(got, o.ID)
+				if len(o.Lines) != 2 {
+					t.Errorf("order %s has %d lines, want 2", o.ID, len(o.Lines))
+				}
+			}
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+		})
+	}
+}
+
+func TestDatabaseRefusesWhatTheCodeMustNeverDo(t *testing.T) {
+	t.Parallel()
+	s, _ := setup(t)
+	o := pending("")
+	mustBegin(t, s, o)
+	for _, q := range []string{
+		`UPDATE orders SET state = 'shipped'`,
+		`UPDATE orders SET total_minor = -1`,
+		`UPDATE orders SET state = 'rejected', decided_at = 1`,
+		`UPDATE orders SET state = 'confirmed'`,
+		`UPDATE orders SET cancelled_at = 1`,
+		`UPDATE orders SET currency = ''`,
+		`UPDATE order_lines SET qty = 0`,
+		`UPDATE order_lines SET sku = ''`,
+		`UPDATE order_lines SET unit_price_minor = -1`,
+		`INSERT INTO order_lines (order_id, n, sku, qty, unit_price_minor) VALUES ('nobody', 0, 'A', 1, 0)`,
+		`INSERT INTO idempotency_keys (key, payload, order_id) VALUES ('k', x'00', 'nobody')`,
+	} {
+		err := s.db.Write(t.Context(), func(tx *db.Tx) error { _, err := tx.Exec(q); return err })
+		if err == nil {
+			t.Errorf("the database took %s", q)
+		}
+	}
+	if _, err := s.Move(t.Context(), o, order.Move{To: order.Cancelled}); err == nil {
+		t.Error("the store took a step that the machine does not have")
+	}
+}
