@@ -14,7 +14,7 @@ type Local struct {
 	started chan struct{}
 	start   sync.Once
 
-	mu   sync.RWMutex
+	mu   sync.Mutex // guards subs until Start; after it they do not change
 	subs []Subscription
 }
 
@@ -23,16 +23,28 @@ func NewLocal() *Local { return &Local{started: make(chan struct{})} }
 
 // Start lets events through. The process calls it once every context has subscribed: an event published before its
 // consumer had subscribed would be lost to it, because the relay marks it as published.
-func (l *Local) Start() { l.start.Do(func() { close(l.started) }) }
+func (l *Local) Start() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.start.Do(func() { close(l.started) })
+}
+
+// Started reports whether events go through.
+func (l *Local) Started() bool {
+	select {
+	case <-l.started:
+		return true
+	default:
+		return false
+	}
+}
 
 // Subscribe adds a consumer. It refuses a second one of the same name, and any after Start.
 func (l *Local) Subscribe(s Subscription) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	select {
-	case <-l.started:
+	if l.Started() {
 		return fmt.Errorf("subscribe %s: the bus has started, and may have delivered what it wants", s.Name)
-	default:
 	}
 	if slices.ContainsFunc(l.subs, func(o Subscription) bool { return o.Name == s.Name }) {
 		return fmt.Errorf("subscribe %s: there is a consumer of that name", s.Name)
@@ -50,7 +62,7 @@ func (l *Local) Publish(ctx context.Context, events []Event) error {
 		return ctx.Err()
 	}
 	var errs []error
-	for _, s := range l.subs { // unchanging since Start
+	for _, s := range l.subs {
 		wanted := make([]Event, 0, len(events))
 		for _, e := range events {
 			if slices.Contains(s.Types, e.Type) {

@@ -2,13 +2,36 @@ package outbox
 
 import (
 	"context"
+	"database/sql"
+	"fmt"
 	"log/slog"
-	"net/http"
+	"sync"
+	"time"
 
 	"github.com/orderkeep/orderkeep/internal/db"
 )
 
-// Relay publishes one context's outbox.
+const (
+	// relayBatch is as many events as one commit carries (db's batches): more would only lengthen the transaction.
+	relayBatch = 256
+	// relayPace is the least time between two batches that were not full. A commit to disk takes a few milliseconds;
+	// marking more often than that would spend commits and gain no promptness that a consumer notices.
+	relayPace = 5 * time.Millisecond
+	// relayPoll finds what nobody told of: a commit by another process, or one whose caller ended before Wake.
+	relayPoll = time.Second
+)
+
+// relayBackoff spaces the attempts while the bus or the database is away: soon enough after a hiccup, and no load on
+// what is down for long.
+var relayBackoff = backoff{first: 50 * time.Millisecond, factor: 2, most: 30 * time.Second}
+
+// Relay publishes one context's outbox: it reads the rows that have no position yet in order of seq, hands them to the
+// bus, and marks them with the next positions. Rows are found by their mark and not by a cursor over seq, because
+// transactions may commit in another order than they took their seq. Published and not yet marked at a crash, a row
+// is published again, and the inboxes ignore it.
+//
+// Positions are given by one relay in one transaction at a time, so that whoever has read up to a position never
+// finds a new row before it.
 type Relay struct {
 	source string
 	db     *db.DB
@@ -16,18 +39,19 @@ type Relay struct {
 	bus    Bus
 	log    *slog.Logger
 	wake   chan struct{}
+	turn   chan struct{} // holds a token while nobody publishes: Run and Drain take turns
+	signal signal        // of new positions, for the streams
 }
 
-// NewRelay makes the relay of the context whose events have the source, such as "/orders". There is one relay for a
+// NewRelay makes the relay of the context whose events have the source, such as "/orders". One relay may run for a
 // database at a time.
 func NewRelay(source string, d *db.DB, write Writer, bus Bus, log *slog.Logger) *Relay {
-	return &Relay{source: source, db: d, write: write, bus: bus, log: log, wake: make(chan struct{}, 1)}
+	r := &Relay{source: source, db: d, write: write, bus: bus, log: log, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	r.turn <- struct{}{}
+	return r
 }
 
-// Run publishes until ctx ends.
-func (r *Relay) Run(ctx context.Context) { <-ctx.Done() }
-
-// Wake tells the relay that a transaction with events has committed. It never blocks.
+// Wake tells the relay that a transaction with events has committed. It never blocks, and many calls count as one.
 func (r *Relay) Wake() {
 	select {
 	case r.wake <- struct{}{}:
@@ -35,8 +59,251 @@ func (r *Relay) Wake() {
 	}
 }
 
-// Drain publishes what is waiting, and returns when nothing is or ctx ends.
-func (r *Relay) Drain(ctx context.Context) error { return nil }
+// Run publishes until ctx ends. While the bus fails it tries again, later and later, always with the oldest
+// events first.
+func (r *Relay) Run(ctx context.Context) {
+	failures := 0
+	for ctx.Err() == nil {
+		n, err := r.step(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			if failures == 0 { // once for an outage, not once for an attempt
+				r.log.WarnContext(ctx, "events cannot be published; trying again until they are", "source", r.source, "error", err)
+			}
+			failures++
+			sleep(ctx, relayBackoff.after(failures))
+			continue
+		case failures > 0:
+			r.log.InfoContext(ctx, "events are published again", "source", r.source, "attempts", failures+1)
+			failures = 0
+		}
+		if n == relayBatch {
+			continue
+		}
+		if n > 0 {
+			sleep(ctx, relayPace)
+			continue // what came meanwhile needs no Wake to be seen
+		}
+		r.rest(ctx)
+	}
+}
 
-// Feed serves what has been published.
-func (r *Relay) Feed() http.Handler { return http.NotFoundHandler() }
+func (r *Relay) rest(ctx context.Context) {
+	t := time.NewTimer(relayPoll)
+	defer t.Stop()
+	select {
+	case <-r.wake:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// Drain publishes what is waiting and returns when nothing is. It gives up at the first failure, and at once when
+// the bus has not been started: what is left is on disk and goes out at the next start.
+func (r *Relay) Drain(ctx context.Context) error {
+	if b, ok := r.bus.(interface{ Started() bool }); ok && !b.Started() {
+		return nil
+	}
+	for {
+		n, err := r.step(ctx)
+		if err != nil {
+			return fmt.Errorf("publish the events that are left of %s: %w", r.source, err)
+		}
+		if n == 0 {
+			return nil
+		}
+	}
+}
+
+// step publishes and marks one batch, and returns its size.
+func (r *Relay) step(ctx context.Context) (int, error) {
+	select {
+	case <-r.turn:
+		defer func() { r.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	waiting, err := r.waiting(ctx)
+	if err != nil || len(waiting.seqs) == 0 {
+		return 0, err
+	}
+	if len(waiting.wanted) > 0 {
+		events, err := r.load(ctx, waiting.wanted)
+		if err != nil {
+			return 0, err
+		}
+		if err := r.bus.Publish(ctx, events); err != nil {
+			return 0, err
+		}
+	}
+	if err := r.mark(ctx, waiting.seqs); err != nil {
+		return 0, err
+	}
+	r.signal.send()
+	return len(waiting.seqs), nil
+}
+
+type batch struct {
+	seqs   []int64 // ascending
+	wanted []int64 // those of them that the bus has a consumer for
+}
+
+// waiting reads no more of the rows than is needed to know whether somebody wants them: most events of a busy
+// context go to the feed only, and there they are read from the table.
+func (r *Relay) waiting(ctx context.Context) (batch, error) {
+	rows, err := r.db.Query(ctx, `SELECT seq, type FROM outbox WHERE position IS NULL ORDER BY seq LIMIT $1`, relayBatch)
+	if err != nil {
+		return batch{}, fmt.Errorf("read the waiting events: %w", err)
+	}
+	defer rows.Close()
+	selective, _ := r.bus.(interface {
+		Wants(ctx context.Context, eventType string) (bool, error)
+	})
+	var b batch
+	var name sql.RawBytes
+	wants := map[string]bool{} // a batch has few types
+	for rows.Next() {
+		var seq int64
+		if err := rows.Scan(&seq, &name); err != nil {
+			return batch{}, fmt.Errorf("read the waiting events: %w", err)
+		}
+		want, known := wants[string(name)]
+		if !known {
+			want = true
+			if selective != nil {
+				if want, err = selective.Wants(ctx, string(name)); err != nil {
+					return batch{}, err
+				}
+			}
+			wants[string(name)] = want
+		}
+		b.seqs = append(b.seqs, seq)
+		if want {
+			b.wanted = append(b.wanted, seq)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return batch{}, fmt.Errorf("read the waiting events: %w", err)
+	}
+	return b, nil
+}
+
+func (r *Relay) load(ctx context.Context, seqs []int64) ([]Event, error) {
+	events := make([]Event, 0, len(seqs))
+	for first, last := range runs(seqs) {
+		rows, err := r.db.Query(ctx, `SELECT id, type, subject, time, correlation_id, causation_id, traceparent, data
+			FROM outbox WHERE seq BETWEEN $1 AND $2 ORDER BY seq`, first, last)
+		if err != nil {
+			return nil, fmt.Errorf("read events: %w", err)
+		}
+		for rows.Next() {
+			e := Event{Source: r.source}
+			if err := e.scan(rows); err != nil {
+				rows.Close()
+				return nil, fmt.Errorf("read events: %w", err)
+			}
+			events = append(events, e)
+		}
+		if err := rows.Close(); err != nil {
+			return nil, fmt.Errorf("read events: %w", err)
+		}
+		if err := rows.Err(); err != nil {
+			return nil, fmt.Errorf("read events: %w", err)
+		}
+	}
+	return events, nil
+}
+
+// scan reads the columns id, type, subject, time, correlation_id, causation_id, traceparent, data, after others.
+func (e *Event) scan(rows interface{ Scan(...any) error }, before ...any) error {
+	var at int64
+	err := rows.Scan(append(before, &e.ID, &e.Type, &e.Subject, &at, &e.CorrelationID, &e.CausationID, &e.TraceParent, &e.Data)...)
+	e.Time = time.UnixMicro(at).UTC()
+	return err
+}
+
+// mark gives the rows the next positions. It takes one statement for each run of consecutive rows, and rows follow each
+// other unless a transaction was rolled back or is still under way between them. Only rows that were published
+// are inside a run, so that none that commits meanwhile is marked with them.
+func (r *Relay) mark(ctx context.Context, seqs []int64) error {
+	err := r.write(ctx, func(tx *db.Tx) error {
+		last, err := lastPosition(tx)
+		if err != nil {
+			return err
+		}
+		for from, to := range runs(seqs) {
+			n, err := tx.Exec(`UPDATE outbox SET position = seq + $1 WHERE seq BETWEEN $2 AND $3 AND position IS NULL`, last+1-from, from, to)
+			if err != nil {
+				return err
+			}
+			if n != to-from+1 {
+				return fmt.Errorf("%d of the events %d to %d were marked by another relay: only one may run", to-from+1-n, from, to)
+			}
+			last += n
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("mark %d events as published: %w", len(seqs), err)
+	}
+	return nil
+}
+
+// lastPosition is read in the transaction that gives the next ones.
+func lastPosition(tx *db.Tx) (int64, error) {
+	rows, err := tx.Query(`SELECT position FROM outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1`)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	var last int64
+	if rows.Next() {
+		if err := rows.Scan(&last); err != nil {
+			return 0, err
+		}
+	}
+	return last, rows.Err()
+}
+
+// runs yields the first and the last of each run of consecutive numbers in ascending ones.
+func runs(seqs []int64) func(yield func(first, last int64) bool) {
+	return func(yield func(int64, int64) bool) {
+		for len(seqs) > 0 {
+			n := 1
+			for n < len(seqs) && seqs[n] == seqs[n-1]+1 {
+				n++
+			}
+			if !yield(seqs[0], seqs[n-1]) {
+				return
+			}
+			seqs = seqs[n:]
+		}
+	}
+}
+
+// signal wakes everyone who waits for it.
+type signal struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+// next returns a channel that closes at the next send.
+func (s *signal) next() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ch == nil {
+		s.ch = make(chan struct{})
+	}
+	return s.ch
+}
+
+func (s *signal) send() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ch != nil {
+		close(s.ch)
+		s.ch = nil
+	}
+}
