@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"go.yaml.in/yaml/v4"
@@ -39,8 +40,8 @@ func (p *pages) docs() ([]byte, error) {
 }
 
 // Merge makes one OpenAPI document of several: their tags, paths and components in the order given. One document comes
-// back byte for byte. A tag or component that several have must be the same in all, and no two may have the same
-// path.
+// back byte for byte. A component that several have in the same words is there once; one that says something else under a
+// name that is taken gets its contract's name before its own, such as PaymentsNewPayment. No two may have the same path.
 func Merge(contracts [][]byte) ([]byte, error) {
 	switch len(contracts) {
 	case 0:
@@ -94,21 +95,54 @@ func mergeInto(all, doc *yaml.Node) error {
 	if err := mergeTags(all, doc); err != nil {
 		return err
 	}
-	if err := mergeMap(section(all, "paths"), value(doc, "paths"), "path", false); err != nil {
-		return err
-	}
-	components := value(doc, "components")
-	if components == nil {
-		return nil
-	}
-	into := section(all, "components")
-	for i := 0; i+1 < len(components.Content); i += 2 {
-		kind := components.Content[i].Value
-		if err := mergeMap(section(into, kind), components.Content[i+1], kind, true); err != nil {
-			return err
+	if components := value(doc, "components"); components != nil {
+		into := section(all, "components")
+		qualify(into, components, doc)
+		for i := 0; i+1 < len(components.Content); i += 2 {
+			kind := components.Content[i].Value
+			if err := mergeMap(section(into, kind), components.Content[i+1], kind, true); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	return mergeMap(section(all, "paths"), value(doc, "paths"), "path", false)
+}
+
+// qualify renames doc's components that differ from those of the same name already taken, and what refers to them. A
+// renaming makes what refers to it differ too, so it goes on until nothing does.
+func qualify(taken, components, doc *yaml.Node) {
+	words := strings.Fields(text(value(value(doc, "info"), "title")))
+	if len(words) == 0 {
+		return // mergeMap reports the difference
+	}
+	prefix := words[len(words)-1]
+	for again := true; again; {
+		again = false
+		each(components, func(kind string, entries *yaml.Node) {
+			for i := 0; i+1 < len(entries.Content); i += 2 {
+				name := entries.Content[i].Value
+				have := value(value(taken, kind), name)
+				if have == nil || same(have, entries.Content[i+1]) || strings.HasPrefix(name, prefix) {
+					continue
+				}
+				entries.Content[i].Value = prefix + name
+				redirect(doc, "#/components/"+kind+"/"+name, "#/components/"+kind+"/"+prefix+name)
+				again = true
+			}
+		})
+	}
+}
+
+// redirect changes every reference within a document.
+func redirect(n *yaml.Node, from, to string) {
+	if n.Kind == yaml.MappingNode {
+		if ref := value(n, "$ref"); ref != nil && ref.Value == from {
+			ref.Value = to
+		}
+	}
+	for _, c := range n.Content {
+		redirect(c, from, to)
+	}
 }
 
 func mergeTags(all, doc *yaml.Node) error {

@@ -52,7 +52,7 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, path string) {
 			WriteProblem(w, r, err)
 			return
 		}
-		w.Header().Set("Content-Security-Policy", docsPolicy)
+		w.Header().Set("Content-Security-Policy", docsPolicy())
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Referrer-Policy", "no-referrer")
 		write(w, http.StatusOK, "text/html; charset=utf-8", page)

@@ -50,7 +50,7 @@ func (n *node) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	bus := held{outbox.NewLocal(), make(chan struct{})}
+	bus := outbox.NewLocal()
 	services := make([]*Service, len(n.contexts))
 	failures := make([]error, len(n.contexts))
 	var wait sync.WaitGroup
@@ -77,7 +77,7 @@ func (n *node) open(ctx context.Context) error {
 		}
 		close(l.open)
 	}
-	close(bus.open)
+	bus.Start()
 	return nil
 }
 

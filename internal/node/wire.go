@@ -13,7 +13,6 @@ import (
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/fault"
-	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -148,20 +147,5 @@ func dial(name, address string, target *call.Target) (Peer, func() error, error)
 		}
 		stop := func() error { base.CloseIdleConnections(); return nil }
 		return Peer{URL: address, HTTP: target.Client(base)}, stop, nil
-	}
-}
-
-// held is a bus that publishes nothing until all consumers of this process have subscribed.
-type held struct {
-	outbox.Bus
-	open chan struct{}
-}
-
-func (h held) Publish(ctx context.Context, events []outbox.Event) error {
-	select {
-	case <-h.open:
-		return h.Bus.Publish(ctx, events)
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

@@ -1,0 +1,280 @@
+package node_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/node"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
+	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
+)
+
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	j := &journal{}
+	a := &fake{name: "inventory", journal: j, routes: map[string]http.Handler{"/v1/stock": text("stock")}}
+	n := start(t, config(t), a.context())
+
+	t.Run("health is answered byte for byte", func(t *testing.T) {
+		if code, _, body := get(t, "http://"+n.addr+"/health"); code != 200 || body != `{"status":"ok"}` {
+			t.Errorf("GET /health = %d %q", code, body)
+		}
+	})
+	t.Run("a context's route is answered by it", func(t *testing.T) {
+		if code, _, body := get(t, "http://"+n.addr+"/v1/stock/A"); code != 200 || body != "stock" {
+			t.Errorf("GET /v1/stock/A = %d %q", code, body)
+		}
+	})
+	t.Run("the contract of one context is its file", func(t *testing.T) {
+		if _, _, body := get(t, "http://"+n.addr+"/openapi.yaml"); body != string(contract("/v1/inventory")) {
+			t.Errorf("GET /openapi.yaml = %q", body)
+		}
+	})
+	t.Run("the log says where", func(t *testing.T) {
+		if !strings.Contains(n.log.String(), "msg=serving address=http://"+n.addr) {
+			t.Errorf("log:\n%s", n.log)
+		}
+	})
+	t.Run("the loopback needs no warning", func(t *testing.T) {
+		if strings.Contains(n.log.String(), "TLS") {
+			t.Errorf("log:\n%s", n.log)
+		}
+	})
+}
+
+func TestWarnsOfAnAddressThatOthersReach(t *testing.T) {
+	t.Parallel()
+	cfg := config(t)
+	cfg.Listen = "0.0.0.0:0"
+	n := start(t, cfg, (&fake{name: "inventory", journal: &journal{}}).context())
+	if !strings.Contains(n.log.String(), "no TLS and no authentication") {
+		t.Errorf("log:\n%s", n.log)
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	t.Parallel()
+	bad := &fake{name: "payments", journal: &journal{}, notReady: fault.New(fault.Unavailable, "storage_unavailable", "The file is gone.")}
+	good := &fake{name: "inventory", journal: &journal{}}
+	n := start(t, config(t), good.context(), bad.context())
+	code, _, body := get(t, "http://"+n.addr+"/readyz")
+	if want := `{"status":"not_ready","notReady":{"payments":"The file is gone."}}`; code != 503 || body != want {
+		t.Errorf("GET /readyz = %d %s, want 503 %s", code, body, want)
+	}
+	if code, _, _ := get(t, "http://"+n.addr+"/livez"); code != 200 {
+		t.Errorf("GET /livez = %d: the process lives", code)
+	}
+}
+
+// shop is two contexts: orders calls inventory.
+func shop(j *journal, check func(context.Context, *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error)) (*fake, *fake) {
+	return &fake{name: "orders", peers: []string{"inventory"}, journal: j}, &fake{name: "inventory", journal: j, check: check}
+}
+
+func TestCallsBetweenContexts(t *testing.T) {
+	t.Parallel()
+	var got *inventoryv1.CheckRequest
+	orders, inventory := shop(&journal{}, func(ctx context.Context, req *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error) {
+		got = req
+		switch req.Lines[0].Sku {
+		case "LOCKED":
+			return nil, errShelf
+		case "SECRET":
+			return nil, errSecret
+		case "PANIC":
+			panic("shelf fell over")
+		}
+		return &inventoryv1.CheckResponse{Shortages: []*inventoryv1.Shortage{{Sku: telemetry.Correlation(ctx)}}}, nil
+	})
+	n := start(t, config(t), orders.context(), inventory.context())
+	client := inventoryv1.NewInventoryServiceClient(orders.env.Peers["inventory"].Conn)
+	ask := func(sku string) (*inventoryv1.CheckRequest, *inventoryv1.CheckResponse, error) {
+		req := &inventoryv1.CheckRequest{Lines: []*inventoryv1.Line{{Sku: sku, Qty: 1}}}
+		res, err := client.Check(telemetry.WithCorrelation(t.Context(), "c-1"), req)
+		return req, res, err
+	}
+	t.Run("carry the correlation id", func(t *testing.T) {
+		_, res, err := ask("A")
+		if err != nil || res.Shortages[0].Sku != "c-1" {
+			t.Errorf("Check = %v, %v", res, err)
+		}
+	})
+	t.Run("copy the messages", func(t *testing.T) {
+		if req, _, _ := ask("A"); got == req || got.Lines[0] == req.Lines[0] {
+			t.Error("both sides hold the same message")
+		}
+	})
+	t.Run("carry faults", func(t *testing.T) {
+		if _, _, err := ask("LOCKED"); !errors.Is(err, errShelf) || fault.KindOf(err) != fault.Conflict {
+			t.Errorf("err = %v", err)
+		}
+	})
+	t.Run("keep the detail of an internal error at home, and log it", func(t *testing.T) {
+		_, _, err := ask("SECRET")
+		if fault.KindOf(err) != fault.Internal || strings.Contains(err.Error(), "secret") {
+			t.Errorf("err = %v", err)
+		}
+		if l := n.log.String(); !strings.Contains(l, "secret detail") || !strings.Contains(l, "correlationId=c-1") {
+			t.Errorf("log:\n%s", l)
+		}
+	})
+	t.Run("survive a panic", func(t *testing.T) {
+		if _, _, err := ask("PANIC"); fault.KindOf(err) != fault.Internal {
+			t.Errorf("err = %v", err)
+		}
+		if l := n.log.String(); !strings.Contains(l, "shelf fell over") {
+			t.Errorf("log:\n%s", l)
+		}
+	})
+}
+
+func TestContextsMayCallEachOtherWhileTheyOpen(t *testing.T) {
+	t.Parallel()
+	orders, inventory := shop(&journal{}, func(context.Context, *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error) {
+		return &inventoryv1.CheckResponse{}, nil
+	})
+	answered := make(chan error, 1)
+	orders.opened = func(_ context.Context, env node.Env) error {
+		// As recovery does: it starts in the background and finds the peer not there yet.
+		go func() {
+			_, err := inventoryv1.NewInventoryServiceClient(env.Peers["inventory"].Conn).Check(context.Background(), &inventoryv1.CheckRequest{})
+			answered <- err
+		}()
+		return nil
+	}
+	start(t, config(t), orders.context(), inventory.context())
+	if err := <-answered; err != nil {
+		t.Errorf("Check while opening = %v", err)
+	}
+}
+
+func TestClosesCallersBeforeTheyLoseTheirPeers(t *testing.T) {
+	t.Parallel()
+	j := &journal{}
+	orders := &fake{name: "orders", peers: []string{"inventory", "payments"}, journal: j}
+	n := start(t, config(t), orders.context(), (&fake{name: "inventory", journal: j}).context(), (&fake{name: "payments", journal: j}).context())
+	opened := len(j.all())
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"close orders", "close payments", "close inventory"}
+	if d := cmp.Diff(want, j.all()[opened:]); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestDrainFinishesWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	j := &journal{}
+	entered, release := make(chan struct{}), make(chan struct{})
+	slow := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(entered)
+		<-release
+		j.note("answer")
+		_, _ = io.WriteString(w, "done")
+	})
+	f := &fake{name: "inventory", journal: j, routes: map[string]http.Handler{"/v1/stock": slow}}
+	n := start(t, config(t), f.context())
+	type result struct {
+		body string
+		err  error
+	}
+	answer := make(chan result, 1)
+	go func() {
+		res, err := http.Get("http://" + n.addr + "/v1/stock") //nolint:noctx // ends with the node
+		if err != nil {
+			answer <- result{err: err}
+			return
+		}
+		defer res.Body.Close()
+		b, err := io.ReadAll(res.Body)
+		answer <- result{string(b), err}
+	}()
+	<-entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- n.stop() }()
+	// The listener is gone before the request is answered.
+	for {
+		c, err := net.Dial("tcp", n.addr)
+		if err != nil {
+			break
+		}
+		c.Close()
+	}
+	close(release)
+	if r := <-answer; r.err != nil || r.body != "done" {
+		t.Errorf("the request under way got %q, %v", r.body, r.err)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("drain = %v", err)
+	}
+	if d := cmp.Diff([]string{"open inventory", "answer", "close inventory"}, j.all()); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestRefusesToStart(t *testing.T) {
+	t.Parallel()
+	inventory := func() node.Context { return (&fake{name: "inventory", journal: &journal{}}).context() }
+	contains := func(t *testing.T, text string, wants ...string) {
+		t.Helper()
+		for _, w := range wants {
+			if !strings.Contains(text, w) {
+				t.Errorf("error %q does not say %q", text, w)
+			}
+		}
+	}
+	t.Run("beside another process on the same data", func(t *testing.T) {
+		t.Parallel()
+		cfg := config(t)
+		start(t, cfg, inventory())
+		contains(t, startError(t, cfg, inventory()), cfg.Data, "by process "+strconv.Itoa(os.Getpid()), "--data")
+	})
+	t.Run("on a port in use", func(t *testing.T) {
+		t.Parallel()
+		first := start(t, config(t), inventory())
+		cfg := config(t)
+		cfg.Listen = first.addr
+		contains(t, startError(t, cfg, inventory()), first.addr, "in use", "--listen")
+	})
+	t.Run("on an address of another machine", func(t *testing.T) {
+		t.Parallel()
+		cfg := config(t)
+		cfg.Listen = "192.0.2.1:3000"
+		contains(t, startError(t, cfg, inventory()), "192.0.2.1:3000", "--listen")
+	})
+	t.Run("with a data directory that is a file", func(t *testing.T) {
+		t.Parallel()
+		cfg := config(t)
+		cfg.Data = filepath.Join(cfg.Data, "file")
+		if err := os.WriteFile(cfg.Data, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		contains(t, startError(t, cfg, inventory()), cfg.Data, "--data")
+	})
+	t.Run("when a context does not open, and closes the others", func(t *testing.T) {
+		t.Parallel()
+		j := &journal{}
+		bad := &fake{name: "payments", journal: j, opened: func(context.Context, node.Env) error { return errors.New("from the future") }}
+		contains(t, startError(t, config(t), (&fake{name: "inventory", journal: j}).context(), bad.context()), "payments: from the future")
+		if d := cmp.Diff([]string{"open inventory", "close inventory"}, j.all()); d != "" {
+			t.Error(d)
+		}
+	})
+	t.Run("and says all mistakes at once by name", func(t *testing.T) {
+		t.Parallel()
+		cfg := node.Config{Listen: "nowhere", InventoryURL: "ftp://x", DrainTimeout: -1}
+		orders := (&fake{name: "orders", peers: []string{"inventory", "payments"}, journal: &journal{}}).context()
+		contains(t, startError(t, cfg, orders), "--listen", "--data", "--body-limit", "--read-timeout", "--drain-timeout", "INVENTORY_URL", "PAYMENTS_URL: orders calls payments")
+	})
+}
