@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"slices"
 	"syscall"
@@ -23,7 +25,11 @@ const maxImport = 256 << 20
 // chunk is how many rows of an import are loaded, decided and written at once.
 const chunk = 256
 
-var errTooLarge = fault.New(fault.Invalid, "body_too_large", "The file is larger than 256 MiB. Import it in parts.")
+var (
+	errTooLarge  = fault.New(fault.Invalid, "body_too_large", "The file is larger than 256 MiB. Import it in parts.")
+	errTooSlow   = fault.New(fault.Invalid, "request_timeout", "The file did not arrive in time. Send it again, faster or in parts.")
+	errBrokenOff = fault.New(fault.Invalid, "invalid_request", "The file broke off before its announced length.")
+)
 
 // Imported counts what an import did.
 type Imported struct {
@@ -71,8 +77,12 @@ func (s *Store) spoolFile(from io.Reader) (*os.File, error) {
 	if err != nil {
 		return nil, full(err)
 	}
-	n, err := io.Copy(f, io.LimitReader(from, maxImport+1))
-	if err == nil && n > maxImport {
+	body := &sender{from: from}
+	n, err := io.Copy(f, io.LimitReader(body, maxImport+1))
+	switch {
+	case body.err != nil:
+		err = brokenOff(body.err)
+	case err == nil && n > maxImport:
 		err = errTooLarge
 	}
 	if err != nil {
@@ -81,6 +91,35 @@ func (s *Store) spoolFile(from io.Reader) (*os.File, error) {
 		return nil, full(err)
 	}
 	return f, nil
+}
+
+// sender notes an error of reading, which io.Copy does not tell from one of writing.
+type sender struct {
+	from io.Reader
+	err  error
+}
+
+func (s *sender) Read(p []byte) (int, error) {
+	n, err := s.from.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+// brokenOff says what is wrong with a body that did not arrive whole.
+func brokenOff(err error) error {
+	var limit *http.MaxBytesError
+	var slow net.Error
+	switch {
+	case errors.As(err, &limit):
+		return errTooLarge.Because(err)
+	case errors.As(err, &slow) && slow.Timeout():
+		return errTooSlow.Because(err)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errBrokenOff.Because(err)
+	}
+	return err
 }
 
 // full gives a full disk its kind.

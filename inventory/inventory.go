@@ -1,0 +1,76 @@
+// Package inventory is the door of the Inventory context.
+//
+// Inventory owns the stock: the items, how many units of each are on hand and reserved, the reservations, and the
+// movements that say why on hand changed. It promises that what it reserved is there, that a reservation holds all its lines
+// or none, that a repeated command gives the first answer, and that every number can be proved from rows that are never
+// changed. It never calls another context, and knows an order only by the id that owns a reservation.
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/orderkeep/orderkeep/internal/audit"
+	"github.com/orderkeep/orderkeep/internal/node"
+	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/inventory/internal/serve"
+	"github.com/orderkeep/orderkeep/inventory/internal/store"
+	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
+	"google.golang.org/grpc"
+)
+
+// Context is Inventory as a process sees it.
+func Context() node.Context {
+	return node.Context{
+		Name: "inventory", Contract: inventoryv1.OpenAPI, Open: open,
+		Inspect: func(ctx context.Context, db, _ string) (audit.Source, error) { return store.Inspect(ctx, db) },
+	}
+}
+
+func open(ctx context.Context, env node.Env) (*node.Service, error) {
+	st, err := store.Open(ctx, env.DB, env.Data, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	relay := outbox.NewRelay("/inventory", st.DB(), st.Write, env.Bus, env.Log)
+	st.Notify(relay.Wake)
+	inbox := outbox.NewInbox("inventory", st.DB(), st.Write, serve.Consume(st), env.Log)
+	rest, err := serve.NewREST(st)
+	if err == nil {
+		err = env.Bus.Subscribe(inbox.Subscription())
+	}
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	// Their own ends: the inbox stops first, and the relay goes on until what the inbox did last is published.
+	ctx = context.WithoutCancel(ctx)
+	relayCtx, stopRelay := context.WithCancel(ctx)
+	inboxCtx, stopInbox := context.WithCancel(ctx)
+	var relaying, consuming sync.WaitGroup
+	relaying.Go(func() { relay.Run(relayCtx) })
+	consuming.Go(func() { inbox.Run(inboxCtx) })
+	return &node.Service{
+		Routes: map[string]http.Handler{
+			"/v1/stock": rest, "/v1/stock.csv": rest, "/v1/reservations": rest, "/reserve": rest,
+			"/v1/events/inventory": relay.Feed(),
+		},
+		Register: func(r grpc.ServiceRegistrar) { inventoryv1.RegisterInventoryServiceServer(r, serve.NewGRPC(st)) },
+		Ready:    st.Ready,
+		Close: func(ctx context.Context) error {
+			stopInbox()
+			consuming.Wait()
+			drained := relay.Drain(ctx)
+			stopRelay()
+			relaying.Wait()
+			if drained != nil {
+				// Not lost: what waits in the outbox is published after the next start.
+				drained = fmt.Errorf("publish the last events of inventory: %w", drained)
+			}
+			return errors.Join(drained, st.Close())
+		},
+	}, nil
+}
