@@ -78,11 +78,11 @@ func (s *Store) spoolFile(from io.Reader) (*os.File, error) {
 		return nil, full(err)
 	}
 	body := &sender{from: from}
-	n, err := io.Copy(f, io.LimitReader(body, maxImport+1))
+	n, err := io.Copy(f, io.LimitReader(body, s.maxImport+1))
 	switch {
 	case body.err != nil:
 		err = brokenOff(body.err)
-	case err == nil && n > maxImport:
+	case err == nil && n > s.maxImport:
 		err = errTooLarge
 	}
 	if err != nil {

@@ -47,6 +47,8 @@ type Store struct {
 	spool string
 	now   func() time.Time
 	wake  func()
+
+	maxImport int64 // bytes; a test's is smaller
 }
 
 // Open opens the database at url and makes it if there is none. Imports are spooled into the directory spool.
@@ -59,7 +61,7 @@ func Open(ctx context.Context, url, spool string, now func() time.Time) (*Store,
 	if err != nil {
 		return nil, err
 	}
-	st := &Store{db: d, spool: spool, now: now, wake: func() {}}
+	st := &Store{db: d, spool: spool, now: now, wake: func() {}, maxImport: maxImport}
 	st.batch = db.NewBatcher(d, st.apply)
 	if err := st.sweep(); err != nil {
 		st.Close()
