@@ -3,10 +3,9 @@ package httpd
 import (
 	"context"
 	"errors"
-	"io"
 	"mime"
-	"net"
 	"net/http"
+	"os"
 
 	"github.com/ogen-go/ogen/ogenerrors"
 	"github.com/ogen-go/ogen/validate"
@@ -27,42 +26,28 @@ var (
 // validate with 400 and the fields by path, a body past the limit with 413, another media type with 415, a body that does
 // not arrive with 408, and faults by their kind. No text repeats a value that was sent: it might be a card number.
 func ErrorHandler(_ context.Context, w http.ResponseWriter, r *http.Request, err error) {
-	f := requestFault(r, err)
-	if f == nil {
-		WriteProblem(w, r, err)
-		return
+	if f := requestFault(r, err); f != nil {
+		err = f
 	}
-	if errors.Is(f, errRequestTimeout) || errors.Is(f, errBodyTooLarge) {
-		// The rest of the body is still on its way; this connection cannot be used again.
-		w.Header().Set("Connection", "close")
-	}
-	WriteProblem(w, r, f)
+	WriteProblem(w, r, err)
 }
 
 // requestFault says what is wrong with the request, or nil if it is not the request that is wrong.
 func requestFault(r *http.Request, err error) error {
-	var known *fault.Error
-	if errors.As(err, &known) {
-		return nil
-	}
 	var (
-		tooLarge *http.MaxBytesError
-		media    *validate.InvalidContentTypeError
-		params   *ogenerrors.DecodeParamsError
-		request  *ogenerrors.DecodeRequestError
-		slow     net.Error
+		media   *validate.InvalidContentTypeError
+		params  *ogenerrors.DecodeParamsError
+		request *ogenerrors.DecodeRequestError
 	)
 	switch {
+	case readFault(err) != nil:
+		return nil
 	case errors.As(err, &params):
 		return paramsFault(params)
 	case !errors.As(err, &request):
 		return nil
-	case errors.As(err, &tooLarge):
-		return bodyTooLarge(tooLarge.Limit)
-	case errors.As(err, &slow) && slow.Timeout():
-		return errRequestTimeout
 	case errors.As(err, &media), !mediaTypeParses(r):
-		return errMediaType.Detailf("Send the body as application/json, and say so in the Content-Type header.")
+		return errMediaType.Detailf("Say in the Content-Type header what the body is: application/json, or text/csv for a path that ends in .csv.")
 	case errors.Is(err, validate.ErrBodyRequired):
 		return errInvalid.Detailf("The request has no body. Send a JSON object.")
 	}
@@ -78,22 +63,33 @@ func mediaTypeParses(r *http.Request) bool {
 	return err == nil
 }
 
+// readFault returns the fault in err's chain, or that of a body that could not be read to its end, whoever read it; or nil.
+func readFault(err error) *fault.Error {
+	var (
+		tooLarge *http.MaxBytesError
+		known    *fault.Error
+	)
+	switch {
+	case errors.As(err, &tooLarge):
+		return bodyTooLarge(tooLarge.Limit)
+	case errors.As(err, &known):
+		return known
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errRequestTimeout
+	}
+	return nil
+}
+
 // answerable turns an error from below the edge into the fault to answer.
 func answerable(err error) *fault.Error {
-	var known *fault.Error
-	switch {
-	case errors.As(err, &known):
+	switch known := readFault(err); {
+	case known != nil:
 		return known
 	case errors.Is(err, context.DeadlineExceeded):
 		return errDeadline.Because(err)
-	case errors.Is(err, context.Canceled), errors.Is(err, io.ErrUnexpectedEOF) && !isRequest(err):
+	case errors.Is(err, context.Canceled):
 		// The client is still there, or WriteProblem would have stopped: something here gave up, as at a drain.
 		return errInterrupted.Because(err)
 	}
 	return fault.Of(err)
-}
-
-func isRequest(err error) bool {
-	var request *ogenerrors.DecodeRequestError
-	return errors.As(err, &request)
 }

@@ -29,11 +29,12 @@ func ProblemType(code string) string { return "urn:orderkeep:problem:" + code }
 // to the log of r's context, once, here, and not to the client. A client that went away is told nothing.
 func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	ctx := r.Context()
-	if ctx.Err() != nil {
+	f := answerable(err)
+	// The server ends the context of a request that does not arrive, too; that client is there and wants to know.
+	if ctx.Err() != nil && f.Kind != fault.Invalid {
 		w.WriteHeader(statusClientGone)
 		return
 	}
-	f := answerable(err)
 	switch {
 	case f.Kind == fault.Unavailable && f.Unwrap() != nil:
 		telemetry.Logger(ctx).WarnContext(ctx, "request refused", "method", r.Method, "path", r.URL.Path, "error", err)
@@ -52,6 +53,10 @@ func writeFault(w http.ResponseWriter, r *http.Request, f *fault.Error) {
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
+	if status == http.StatusRequestTimeout || status == http.StatusRequestEntityTooLarge {
+		// The rest of the body is still on its way; this connection cannot be used again.
+		h.Set("Connection", "close")
+	}
 	if f.Kind == fault.Unavailable {
 		h.Set("Retry-After", strconv.Itoa(f.RetryAfterSeconds()))
 	}
