@@ -1,0 +1,88 @@
+package inventory
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fullstorydev/grpchan/inprocgrpc"
+	"github.com/google/uuid"
+	"github.com/orderkeep/orderkeep/internal/node"
+	"github.com/orderkeep/orderkeep/internal/outbox"
+	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
+	ordersv1 "github.com/orderkeep/orderkeep/orders/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// TestACancelledOrderIsAnswered opens the whole context: Orders' event goes in over the bus, Inventory's comes out.
+func TestACancelledOrderIsAnswered(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	dir := t.TempDir()
+	bus := outbox.NewLocal()
+	c := Context()
+	svc, err := c.Open(ctx, node.Env{DB: "sqlite:" + dir + "/inventory.db", Data: dir, Bus: bus, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	released := make(chan outbox.Event, 10)
+	err = bus.Subscribe(outbox.Subscription{Name: "probe", Types: []string{"orderkeep.inventory.v1.StockReleased"}, Receive: func(_ context.Context, events []outbox.Event) error {
+		for _, e := range events {
+			released <- e
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bus.Start()
+	if err := svc.Ready(ctx); err != nil {
+		t.Error(err)
+	}
+	post := httptest.NewRequest(http.MethodPost, "/v1/stock.csv", strings.NewReader("sku,title,on_hand,tracked\nBOOK,A book,5,true\n"))
+	post.Header.Set("Content-Type", "text/csv")
+	w := httptest.NewRecorder()
+	svc.Routes["/v1/stock.csv"].ServeHTTP(w, post)
+	if w.Code != http.StatusOK {
+		t.Fatal(w.Body)
+	}
+	ch := &inprocgrpc.Channel{}
+	svc.Register(ch)
+	id := uuid.NewString()
+	if _, err := inventoryv1.NewInventoryServiceClient(ch).Reserve(ctx, &inventoryv1.ReserveRequest{ReservationId: id, Lines: []*inventoryv1.Line{{Sku: "BOOK", Qty: 2}}}); err != nil {
+		t.Fatal(err)
+	}
+	cancelled := outbox.New(ctx, &ordersv1.OrderCancelled{OrderId: id}, id, time.Now())
+	for range 2 { // a bus delivers at least once
+		if err := bus.Publish(ctx, []outbox.Event{cancelled}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := <-released
+	var m inventoryv1.StockReleased
+	if err := proto.Unmarshal(e.Data, &m); err != nil {
+		t.Fatal(err)
+	}
+	if m.OrderId != id || len(m.Lines) != 1 || m.Lines[0].Qty != 2 || e.CausationID != cancelled.ID || e.Source != "/inventory" {
+		t.Errorf("%v, caused by %q, from %q", &m, e.CausationID, e.Source)
+	}
+	if err := svc.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	if len(released) != 0 {
+		t.Errorf("%d more events: the repeat had an effect", len(released))
+	}
+	source, err := c.Inspect(ctx, "sqlite:"+dir+"/inventory.db", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	counts, broken, err := source.Check(ctx)
+	if err != nil || len(broken) != 0 || counts["liveReservations"] != 0 || counts["outboxWaiting"] != 0 {
+		t.Errorf("audit: %v, %v, %v", counts, broken, err)
+	}
+}
