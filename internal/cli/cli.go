@@ -1,0 +1,152 @@
+// Package cli is the command line: it runs the server, and it is a client of one like any other program, through the v1
+// contracts.
+//
+// It promises: results go to standard output and everything else to standard error; --json prints one JSON document whose
+// names do not change; the exit code is 0 when it was done, 1 when it was refused or failed or promises are broken, 2 when
+// the command line is wrong. It knows no context: the program hands them in. docs/cli.md describes every command.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+	"github.com/orderkeep/orderkeep/internal/node"
+	"golang.org/x/term"
+)
+
+// Exit codes. They are part of the contract with scripts.
+const (
+	exitOK     = 0
+	exitFailed = 1 // refused, failed, or promises are broken
+	exitUsage  = 2
+)
+
+// grammar is the whole command line: nouns, verbs and flags.
+type grammar struct {
+	JSON bool   `name:"json" help:"Print the result as one JSON document."`
+	URL  string `name:"url" env:"ORDERKEEP_URL" default:"http://127.0.0.1:3000" placeholder:"URL" help:"The server to talk to."`
+
+	Serve  serveCmd  `cmd:"" help:"Run Orders, Inventory and Payments in this process."`
+	Demo   demoCmd   `cmd:"" help:"Run a server with a real shop's week of sales, and leave it up to look at."`
+	Order  orderCmd  `cmd:"" help:"Place, look up, list and cancel orders."`
+	Stock  stockCmd  `cmd:"" help:"Import, export, look up and adjust stock."`
+	Replay replayCmd `cmd:"" help:"Run a shop's past sales through a server."`
+	Verify verifyCmd `cmd:"" help:"Prove on the databases that no promise is broken."`
+	Config configCmd `cmd:"" help:"Print the settings in force, with secrets masked."`
+
+	Version versionCmd `cmd:"" help:"Print the program's version."`
+}
+
+// session is what a command works with.
+type session struct {
+	ctx      context.Context
+	in       io.Reader
+	out, err io.Writer
+	contexts []node.Context
+	json     bool
+	url      string
+	parsed   *kong.Context
+}
+
+// Main runs one command line, without the program's name, and returns the exit code. An interrupt ends it promptly; a
+// second one at once. The contexts are those that serve and verify work on.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, contexts []node.Context) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// From the first signal on the next has its default effect.
+	defer context.AfterFunc(ctx, stop)()
+	return run(ctx, args, stdin, stdout, stderr, contexts)
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, contexts []node.Context) int {
+	var g grammar
+	helped := false
+	parser, err := kong.New(&g,
+		kong.Name("orderkeep"),
+		kong.Description("The order backend of a shop: it never sells stock that is not there, never loses an order, never charges twice."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { helped = true }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "orderkeep: the command line's own grammar is wrong:", err)
+		return exitFailed
+	}
+	parsed, err := parser.Parse(args)
+	if helped {
+		return exitOK
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "orderkeep: %v\n", err)
+		fmt.Fprintf(stderr, "See: orderkeep%s --help\n", command(err))
+		return exitUsage
+	}
+	s := &session{ctx: ctx, in: stdin, out: stdout, err: stderr, contexts: contexts, json: g.JSON, url: g.URL, parsed: parsed}
+	return s.report(parsed.Run(s))
+}
+
+// command names the command that a wrong command line meant, as far as it was understood.
+func command(err error) string {
+	var e *kong.ParseError
+	if !errors.As(err, &e) || e.Context == nil || e.Context.Selected() == nil {
+		return ""
+	}
+	words := ""
+	for n := e.Context.Selected(); n != nil && n.Type == kong.CommandNode; n = n.Parent {
+		words = " " + n.Name + words
+	}
+	return words
+}
+
+// usageError is a command line that is wrong in a way that the grammar cannot say.
+type usageError struct{ error }
+
+func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// errShown says that what there is to say has been said: only the exit code is left.
+var errShown = errors.New("shown")
+
+// report shows what went wrong, if anything, and returns the exit code.
+func (s *session) report(err error) int {
+	var wrong usageError
+	var p *problem
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errShown):
+		return exitFailed
+	case errors.As(err, &wrong):
+		fmt.Fprintf(s.err, "orderkeep: %v\n", err)
+		return exitUsage
+	case errors.As(err, &p) && s.json:
+		fmt.Fprintf(s.out, "%s\n", p.document)
+		return exitFailed
+	case errors.Is(err, context.Canceled) && s.ctx.Err() != nil:
+		fmt.Fprintln(s.err, "orderkeep: interrupted")
+		return exitFailed
+	}
+	fmt.Fprintf(s.err, "orderkeep: %v\n", err)
+	return exitFailed
+}
+
+// Validate checks the server's URL before any command runs.
+func (g *grammar) Validate() error {
+	u, err := url.Parse(g.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return fmt.Errorf("--url: %q is not a URL such as http://127.0.0.1:3000", g.URL)
+	}
+	return nil
+}
+
+// terminal reports whether w is one, so that what is for eyes only can be left out elsewhere.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

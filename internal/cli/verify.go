@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/orderkeep/orderkeep/internal/audit"
+	"github.com/orderkeep/orderkeep/internal/node"
+)
+
+type verifyCmd struct {
+	Data        string `env:"ORDERKEEP_DATA" default:"orderkeep-data" placeholder:"DIR" help:"The directory that serve was started with."`
+	OrdersDB    string `env:"ORDERS_DB" placeholder:"URL" help:"Database of Orders. Default: sqlite:DIR/orders.db."`
+	InventoryDB string `env:"INVENTORY_DB" placeholder:"URL" help:"Database of Inventory. Default: sqlite:DIR/inventory.db."`
+	PaymentsDB  string `env:"PAYMENTS_DB" placeholder:"URL" help:"Database of Payments. Default: sqlite:DIR/payments.db."`
+}
+
+func (c *verifyCmd) Run(s *session) error {
+	report, err := s.audit(node.Config{Data: c.Data, OrdersDB: c.OrdersDB, InventoryDB: c.InventoryDB, PaymentsDB: c.PaymentsDB})
+	if err != nil {
+		return err
+	}
+	if s.json {
+		err = s.document(report)
+	} else {
+		err = printReport(s.out, report)
+	}
+	if err == nil && !report.OK {
+		err = errShown
+	}
+	return err
+}
+
+// audit proves the promises on the databases that cfg names, beside a running server or without one.
+func (s *session) audit(cfg node.Config) (audit.Report, error) {
+	return audit.Run(s.ctx, func(ctx context.Context) ([]audit.Source, error) {
+		sources := make([]audit.Source, 0, len(s.contexts))
+		for _, x := range s.contexts {
+			source, err := x.Inspect(ctx, cfg.Database(x.Name), cfg.Data)
+			if err != nil {
+				for _, opened := range sources {
+					err = errors.Join(err, opened.Close())
+				}
+				return nil, err
+			}
+			sources = append(sources, source)
+		}
+		return sources, nil
+	})
+}
+
+func printReport(w io.Writer, r audit.Report) error {
+	var rows [][]string
+	for _, context := range slices.Sorted(maps.Keys(r.Counts)) {
+		for _, name := range slices.Sorted(maps.Keys(r.Counts[context])) {
+			rows = append(rows, []string{context, name, commas(r.Counts[context][name])})
+		}
+	}
+	if err := table(w, []string{"CONTEXT", "COUNTED", ">NUMBER"}, rows); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	for _, v := range r.Violations {
+		fmt.Fprintln(w, v.Rule, v.Detail)
+	}
+	if r.OK {
+		fmt.Fprintln(w, "ok: every promise is kept")
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "%d violations; docs/cli.md says for each rule what it means and what to do\n", len(r.Violations))
+	return err
+}
