@@ -1,12 +1,14 @@
 package httpd
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/go-faster/jx"
+	"github.com/orderkeep/orderkeep/internal/call"
 )
 
 // healthy is the first contract's answer, byte for byte.
@@ -70,34 +72,52 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
-	draining := s.draining.Load()
-	if len(broken) == 0 && !draining {
-		write(w, http.StatusOK, "application/json", []byte(`{"status":"ready"}`))
-		return
+	status, code := "ready", http.StatusOK
+	switch {
+	case s.draining.Load():
+		status, code = "draining", http.StatusServiceUnavailable
+	case len(broken) > 0:
+		status, code = "not_ready", http.StatusServiceUnavailable
 	}
 	e := &jx.Encoder{}
 	e.ObjStart()
-	if draining {
-		str(e, "status", "draining")
-	} else {
-		str(e, "status", "not_ready")
+	str(e, "status", status)
+	if len(broken) > 0 {
+		e.FieldStart("notReady")
+		e.ObjStart()
+		for _, name := range slices.Sorted(maps.Keys(broken)) {
+			s.o.Log.WarnContext(r.Context(), "not ready", "context", name, "error", broken[name])
+			str(e, name, answerable(broken[name]).Detail)
+		}
+		e.ObjEnd()
 	}
-	e.FieldStart("notReady")
-	e.ObjStart()
-	names := make([]string, 0, len(broken))
-	for name := range broken {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		f := answerable(broken[name])
-		s.o.Log.WarnContext(r.Context(), "not ready", "context", name, "error", broken[name])
-		str(e, name, f.Detail)
-	}
+	s.breakers(e)
 	e.ObjEnd()
-	e.ObjEnd()
-	w.Header().Set("Retry-After", "1")
-	write(w, http.StatusServiceUnavailable, "application/json", e.Bytes())
+	if code != http.StatusOK {
+		w.Header().Set("Retry-After", "1")
+	}
+	write(w, code, "application/json", e.Bytes())
+}
+
+// breakers lists the calls that are held back. They make nobody unready: what needs no peer is answered as ever.
+func (s *Server) breakers(e *jx.Encoder) {
+	if s.o.Calls == nil {
+		return
+	}
+	open := slices.DeleteFunc(s.o.Calls(), func(c call.State) bool { return c.Breaker == "closed" })
+	if len(open) == 0 {
+		return
+	}
+	e.FieldStart("breakers")
+	e.ArrStart()
+	for _, c := range open {
+		e.ObjStart()
+		str(e, "target", c.Target)
+		str(e, "method", c.Method)
+		str(e, "breaker", c.Breaker)
+		e.ObjEnd()
+	}
+	e.ArrEnd()
 }
 
 func write(w http.ResponseWriter, status int, contentType string, body []byte) {

@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 )
@@ -28,6 +29,8 @@ type Options struct {
 	Contracts [][]byte
 	// Ready fails by name while something is not ready.
 	Ready func(context.Context) map[string]error
+	// Calls says how the calls to other contexts fare; /readyz shows those whose breaker is not closed.
+	Calls func() []call.State
 	Log   *slog.Logger
 
 	BodyLimit     int64         // of a request's body; 1 MiB

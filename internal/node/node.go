@@ -140,6 +140,15 @@ func (n *node) ready(ctx context.Context) map[string]error {
 	return broken
 }
 
+// calls is the state of every guarded call.
+func (n *node) calls() []call.State {
+	var all []call.State
+	for _, t := range n.targets {
+		all = append(all, t.States()...)
+	}
+	return all
+}
+
 // close closes the contexts, callers before those that they call, each within the timeout.
 func (n *node) close(timeout time.Duration) error {
 	var failures []error

@@ -138,6 +138,22 @@ func TestCallsBetweenContexts(t *testing.T) {
 	})
 }
 
+func TestReadyzShowsWhatIsHeldBack(t *testing.T) {
+	t.Parallel()
+	orders, inventory := shop(&journal{}, func(context.Context, *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error) {
+		return nil, fault.New(fault.Unavailable, "storage_unavailable", "The file is gone.")
+	})
+	n := start(t, config(t), orders.context(), inventory.context())
+	client := inventoryv1.NewInventoryServiceClient(orders.env.Peers["inventory"].Conn)
+	for range 10 {
+		_, _ = client.Check(t.Context(), &inventoryv1.CheckRequest{})
+	}
+	code, _, body := get(t, "http://"+n.addr+"/readyz")
+	if code != 200 || !strings.Contains(body, `{"target":"inventory","method":"/orderkeep.inventory.v1.InventoryService/Check","breaker":"open"}`) {
+		t.Errorf("GET /readyz = %d %s", code, body)
+	}
+}
+
 func TestContextsMayCallEachOtherWhileTheyOpen(t *testing.T) {
 	t.Parallel()
 	orders, inventory := shop(&journal{}, func(context.Context, *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error) {

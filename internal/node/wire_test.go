@@ -1,0 +1,133 @@
+package node_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/node"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
+	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+// A context that has an address is called there, and not opened here.
+func TestPeerElsewhereOverGRPC(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	far := grpc.NewServer()
+	inventoryv1.RegisterInventoryServiceServer(far, stock{check: func(ctx context.Context, _ *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error) {
+		if id := metadata.ValueFromIncomingContext(ctx, "x-correlation-id"); len(id) != 1 || id[0] != "c-9" {
+			t.Errorf("correlation %v", id)
+		}
+		return nil, fault.ToGRPC(errShelf)
+	}})
+	go func() { _ = far.Serve(l) }()
+	t.Cleanup(far.Stop)
+
+	j := &journal{}
+	orders, here := shop(j, nil)
+	cfg := config(t)
+	cfg.InventoryURL = "grpc://" + l.Addr().String()
+	start(t, cfg, orders.context(), here.context())
+	if got := strings.Join(j.all(), ", "); got != "open orders" {
+		t.Errorf("%s", got)
+	}
+	client := inventoryv1.NewInventoryServiceClient(orders.env.Peers["inventory"].Conn)
+	if _, err := client.Check(telemetry.WithCorrelation(t.Context(), "c-9"), &inventoryv1.CheckRequest{}); !errors.Is(err, errShelf) {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func TestPeerElsewhereOverREST(t *testing.T) {
+	t.Parallel()
+	far := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.URL.Path+" "+r.Header.Get("X-Correlation-ID"))
+	}))
+	t.Cleanup(far.Close)
+	orders, _ := shop(&journal{}, nil)
+	cfg := config(t)
+	cfg.InventoryURL = far.URL
+	start(t, cfg, orders.context())
+	p := orders.env.Peers["inventory"]
+	if p.Conn != nil || p.URL != far.URL {
+		t.Fatalf("peer %+v", p)
+	}
+	req, _ := http.NewRequestWithContext(telemetry.WithCorrelation(t.Context(), "c-9"), http.MethodPost, p.URL+"/reserve", strings.NewReader("{}"))
+	res, err := p.HTTP.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if b, _ := io.ReadAll(res.Body); string(b) != "/reserve c-9" {
+		t.Errorf("got %s", b)
+	}
+}
+
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	orders := (&fake{name: "orders", peers: []string{"inventory"}, journal: &journal{}}).context()
+	valid := config(t)
+	valid.InventoryURL = "grpc://stock:3001"
+	if err := valid.Check([]node.Context{orders}); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		change func(*node.Config)
+		want   string // empty: it is right
+	}{
+		"an address with a password":          {func(c *node.Config) { c.InventoryURL = "http://me:secret@stock:3001" }, "INVENTORY_URL: must have nothing but"},
+		"an address without a port":           {func(c *node.Config) { c.InventoryURL = "grpc://stock" }, "INVENTORY_URL: needs a port"},
+		"an address with another scheme":      {func(c *node.Config) { c.InventoryURL = "stock:3001" }, "INVENTORY_URL: must begin with"},
+		"an address without a host":           {func(c *node.Config) { c.InventoryURL = "http:///x" }, "INVENTORY_URL: names no host"},
+		"a gRPC address with a path":          {func(c *node.Config) { c.InventoryURL = "grpc://stock:3001/x" }, "INVENTORY_URL: has a path"},
+		"no address of a peer":                {func(c *node.Config) { c.InventoryURL = "" }, "INVENTORY_URL: orders calls inventory"},
+		"a database that is a path":           {func(c *node.Config) { c.OrdersDB = "/var/orders.db" }, "ORDERS_DB: is not a URL"},
+		"a port past 65535":                   {func(c *node.Config) { c.Listen = "127.0.0.1:65536" }, "--listen"},
+		"an address of a REST peer with path": {func(c *node.Config) { c.InventoryURL = "https://shop/stock" }, ""},
+	} {
+		cfg := valid
+		c.change(&cfg)
+		err := cfg.Check([]node.Context{orders})
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret")) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	if got := valid.Database("orders"); got != "sqlite:"+valid.Data+"/orders.db" {
+		t.Errorf("the default database is %s", got)
+	}
+	valid.OrdersDB = "sqlite:/elsewhere.db"
+	if got := valid.Database("orders"); got != "sqlite:/elsewhere.db" {
+		t.Errorf("the database set is %s", got)
+	}
+}
+
+func TestBytes(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]node.Bytes{"0": 0, "65536": 65536, "10B": 10, "512KiB": 512 << 10, "1MiB": 1 << 20, "3GiB": 3 << 30} {
+		var got node.Bytes
+		if err := got.UnmarshalText([]byte(text)); err != nil || got != want {
+			t.Errorf("%s reads as %d, %v", text, got, err)
+		}
+		var again node.Bytes
+		if err := again.UnmarshalText([]byte(want.String())); err != nil || again != want {
+			t.Errorf("%d is written as %s", want, want)
+		}
+	}
+	for _, text := range []string{"", "MiB", "-1", "1.5MiB", "1MB", "9223372036854775807GiB", "x"} {
+		var got node.Bytes
+		if err := got.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q reads as %d", text, got)
+		}
+	}
+}
