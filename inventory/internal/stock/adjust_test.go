@@ -75,6 +75,9 @@ func TestAdjustUnderAKey(t *testing.T) {
 	if _, err := r.Adjust(Adjustment{SKU: "BOOK", Location: Default, Delta: 10}); err != nil {
 		t.Fatal(err)
 	}
+	if want.Item.OnHand() != 3 {
+		t.Errorf("a later command changed the first answer: on hand %d, want 3", want.Item.OnHand())
+	}
 	first.CorrelationID = "another request"
 	got, err := r.Adjust(first)
 	if diff := cmp.Diff(Adjusted{Item: want.Item, Replayed: true}, got); err != nil || diff != "" {

@@ -206,6 +206,7 @@ func TestSum(t *testing.T) {
 		want  []Line // nil: refused
 	}{
 		{"adds up and sorts", []Line{{"b", 1}, {"B", 2}, {"a", 3}, {"b", 4}}, []Line{{"B", 2}, {"a", 3}, {"b", 5}}},
+		{"keeps two SKUs that differ in case", []Line{{"a", 1}, {"A", 2}}, []Line{{"A", 2}, {"a", 1}}},
 		{"takes the greatest quantity", []Line{{"a", MaxQty}}, []Line{{"a", MaxQty}}},
 		{"takes 2,000 lines", long[:MaxLines], []Line{{"A", MaxLines}}},
 		{"refuses no lines", nil, nil},
