@@ -100,7 +100,7 @@ func poke(c chan struct{}) {
 // Run handles what is waiting until ctx ends, and returns when the handlers under way have finished, or have been
 // interrupted after five seconds.
 func (i *Inbox) Run(ctx context.Context) {
-	work, interrupt := context.WithCancel(context.WithoutCancel(ctx))
+	work, interrupt := context.WithCancel(telemetry.WithLogger(context.WithoutCancel(ctx), i.log))
 	defer interrupt()
 	stop := context.AfterFunc(ctx, func() {
 		sleep(work, handlerGrace)
