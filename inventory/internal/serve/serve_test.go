@@ -9,8 +9,10 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
@@ -22,6 +24,7 @@ import (
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
 	"github.com/orderkeep/orderkeep/inventory/internal/store"
 	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
+	"github.com/orderkeep/orderkeep/inventory/v1/rest"
 	ordersv1 "github.com/orderkeep/orderkeep/orders/v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
@@ -50,11 +53,11 @@ func empty(t *testing.T) *bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rest, err := NewREST(s)
+	handler, err := NewREST(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(rest)
+	srv := httptest.NewServer(handler)
 	t.Cleanup(func() { srv.Close(); s.Close() })
 	ch := &inprocgrpc.Channel{}
 	inventoryv1.RegisterInventoryServiceServer(ch, NewGRPC(s))
@@ -291,6 +294,31 @@ func TestImportOverREST(t *testing.T) {
 		has(`{"items":[{"sku":"BOOK","row":3,"field":"on_hand","detail":"on_hand is not a whole number"}]}`)
 	b.call("POST", "/v1/stock.csv", "", "Content-Type", "text/csv").is(422, "invalid_csv")
 	b.call("POST", "/v1/stock.csv", "sku", "Content-Type", "application/json").is(415)
+}
+
+func TestAnUploadThatDoesNotArrive(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	tests := []struct {
+		name string
+		err  error
+		code string
+	}{
+		{"past the server's limit", &http.MaxBytesError{Limit: 9}, "body_too_large"},
+		{"too slowly", fmt.Errorf("read: %w", os.ErrDeadlineExceeded), "request_timeout"},
+		{"whole", io.ErrUnexpectedEOF, "invalid_request"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			half := io.MultiReader(strings.NewReader("sku,title,on_hand,tracked\nCUP,x,1,true\n"), iotest.ErrReader(tt.err))
+			_, err := (&REST{b.store}).ImportStock(context.Background(), rest.ImportStockReq{Data: half})
+			if fault.Of(err).Code != tt.code {
+				t.Errorf("err = %v, want %s", err, tt.code)
+			}
+			b.call("GET", "/v1/stock/CUP", "").is(404)
+		})
+	}
 }
 
 func TestExportThenImportKeepsEverything(t *testing.T) {

@@ -6,16 +6,43 @@ import (
 	"encoding/csv"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 
+	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
+	"github.com/orderkeep/orderkeep/inventory/internal/store"
 	"github.com/orderkeep/orderkeep/inventory/v1/rest"
 )
 
+var (
+	errTooSlow   = fault.New(fault.Invalid, "request_timeout", "The file did not arrive in time. Send it again, faster or in parts.")
+	errBrokenOff = fault.New(fault.Invalid, "invalid_request", "The file broke off before its announced length.")
+)
+
+// upload is a file that arrives. A generated server leaves a streamed body's errors to the handler, so they become
+// faults here.
+type upload struct{ io.Reader }
+
+func (u upload) Read(p []byte) (int, error) {
+	n, err := u.Reader.Read(p)
+	var limit *http.MaxBytesError
+	var slow net.Error
+	switch {
+	case errors.As(err, &limit):
+		err = store.ErrTooLarge.Because(err)
+	case errors.As(err, &slow) && slow.Timeout():
+		err = errTooSlow.Because(err)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		err = errBrokenOff.Because(err)
+	}
+	return n, err
+}
+
 // ImportStock implements rest.Handler.
 func (h *REST) ImportStock(ctx context.Context, req rest.ImportStockReq) (rest.ImportStockRes, error) {
-	did, err := h.store.Import(ctx, req)
+	did, err := h.store.Import(ctx, upload{req})
 	if err != nil {
 		return nil, err
 	}

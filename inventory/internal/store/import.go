@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"slices"
 	"syscall"
@@ -25,11 +23,8 @@ const maxImport = 256 << 20
 // chunk is how many rows of an import are loaded, decided and written at once.
 const chunk = 256
 
-var (
-	errTooLarge  = fault.New(fault.Invalid, "body_too_large", "The file is larger than 256 MiB. Import it in parts.")
-	errTooSlow   = fault.New(fault.Invalid, "request_timeout", "The file did not arrive in time. Send it again, faster or in parts.")
-	errBrokenOff = fault.New(fault.Invalid, "invalid_request", "The file broke off before its announced length.")
-)
+// ErrTooLarge refuses a file past the limit of an import.
+var ErrTooLarge = fault.New(fault.Invalid, "body_too_large", "The file is larger than 256 MiB. Import it in parts.")
 
 // Imported counts what an import did.
 type Imported struct {
@@ -40,7 +35,7 @@ type Imported struct {
 }
 
 // Import makes and changes items as a CSV file says (stock.Sheet), all of it or nothing. The errors are
-// stock.ErrInvalidCSV with the rows, body_too_large, and those of reading the file.
+// stock.ErrInvalidCSV with the rows, ErrTooLarge, and those of reading the file, as they are.
 //
 // The file is spooled first, so that a slow sender holds no transaction, and read twice: once to find what is
 // wrong with it, and once inside the one transaction. Memory is constant but for eight bytes a row. Other writes wait
@@ -77,13 +72,9 @@ func (s *Store) spoolFile(from io.Reader) (*os.File, error) {
 	if err != nil {
 		return nil, full(err)
 	}
-	body := &sender{from: from}
-	n, err := io.Copy(f, io.LimitReader(body, s.maxImport+1))
-	switch {
-	case body.err != nil:
-		err = brokenOff(body.err)
-	case err == nil && n > s.maxImport:
-		err = errTooLarge
+	n, err := io.Copy(f, io.LimitReader(from, s.maxImport+1))
+	if err == nil && n > s.maxImport {
+		err = ErrTooLarge
 	}
 	if err != nil {
 		f.Close()
@@ -91,35 +82,6 @@ func (s *Store) spoolFile(from io.Reader) (*os.File, error) {
 		return nil, full(err)
 	}
 	return f, nil
-}
-
-// sender notes an error of reading, which io.Copy does not tell from one of writing.
-type sender struct {
-	from io.Reader
-	err  error
-}
-
-func (s *sender) Read(p []byte) (int, error) {
-	n, err := s.from.Read(p)
-	if err != nil && err != io.EOF {
-		s.err = err
-	}
-	return n, err
-}
-
-// brokenOff says what is wrong with a body that did not arrive whole.
-func brokenOff(err error) error {
-	var limit *http.MaxBytesError
-	var slow net.Error
-	switch {
-	case errors.As(err, &limit):
-		return errTooLarge.Because(err)
-	case errors.As(err, &slow) && slow.Timeout():
-		return errTooSlow.Because(err)
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return errBrokenOff.Because(err)
-	}
-	return err
 }
 
 // full gives a full disk its kind.
