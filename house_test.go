@@ -22,6 +22,7 @@ type source struct {
 	fset      *token.FileSet
 	generated bool
 	test      bool
+	bubble    bool // of a package whose tests run in testing/synctest, where sleeping moves a clock and takes no time
 }
 
 func (s source) line(n ast.Node) int { return s.fset.Position(n.Pos()).Line }
@@ -35,13 +36,14 @@ func sources(t *testing.T) []source {
 	}
 	var all []source
 	for _, p := range packages(t) {
+		bubble := slices.Contains(slices.Concat(p.TestImports, p.XTestImports), "testing/synctest")
 		for _, name := range slices.Concat(p.GoFiles, p.TestGoFiles, p.XTestGoFiles) {
 			path := filepath.Join(p.Dir, name)
 			text, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := source{text: text, fset: token.NewFileSet(), test: strings.HasSuffix(name, "_test.go")}
+			s := source{text: text, fset: token.NewFileSet(), test: strings.HasSuffix(name, "_test.go"), bubble: bubble}
 			if s.path, err = filepath.Rel(root, path); err != nil {
 				t.Fatal(err)
 			}
@@ -166,7 +168,7 @@ func habits(s source) []string {
 			at(f, "a test begins with t.Parallel(), so that tests find what breaks when things happen at once; if it cannot, give its reason in house_test.go")
 		}
 	}
-	if s.test {
+	if s.test && !s.bubble {
 		ast.Inspect(s.file, func(n ast.Node) bool {
 			if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "Sleep" {
 				if x, ok := sel.X.(*ast.Ident); ok && x.Name == "time" {
@@ -214,9 +216,10 @@ func TestHabitsCatchWhatTheyForbid(t *testing.T) {
 	t.Parallel()
 	const parallel = "t.Parallel()"
 	for name, c := range map[string]struct {
-		text string
-		test bool
-		want string // in the one fault; "" for none
+		text   string
+		test   bool
+		bubble bool
+		want   string // in the one fault; "" for none
 	}{
 		"a clean file":            {text: "package p\n", want: ""},
 		"init":                    {text: "package p\n\nfunc init() {}\n", want: "init runs"},
@@ -229,9 +232,10 @@ func TestHabitsCatchWhatTheyForbid(t *testing.T) {
 		"a parallel test":         {test: true, text: "package p\n\nfunc TestX(t *testing.T) {\n\t" + parallel + "\n}\n", want: ""},
 		"a test of environment":   {test: true, text: "package p\n\nfunc TestX(t *testing.T) {\n\tt.Setenv(\"A\", \"b\")\n}\n", want: ""},
 		"a sleeping test":         {test: true, text: "package p\n\nfunc TestX(t *testing.T) {\n\t" + parallel + "\n\ttime.Sleep(1)\n}\n", want: "sleeping test"},
+		"a sleep in a bubble":     {test: true, bubble: true, text: "package p\n\nfunc TestX(t *testing.T) {\n\t" + parallel + "\n\ttime.Sleep(1)\n}\n", want: ""},
 		"sleep outside the tests": {text: "package p\n\nfunc f() { time.Sleep(1) }\n", want: ""},
 	} {
-		s := source{text: []byte(c.text), test: c.test, fset: token.NewFileSet()}
+		s := source{text: []byte(c.text), test: c.test, bubble: c.bubble, fset: token.NewFileSet()}
 		var err error
 		if s.file, err = parser.ParseFile(s.fset, "p.go", c.text, parser.ParseComments); err != nil {
 			t.Fatal(err)
