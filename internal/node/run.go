@@ -56,7 +56,9 @@ func (n *node) serve(ctx context.Context, stop func(), listener net.Listener, re
 	select {
 	case err = <-failed:
 	case <-ctx.Done():
-		stop() // from here on a signal has its default effect: it ends the process
+		stop()
+		// From here on a signal has its default effect, whoever else waits for it: it ends the process.
+		signal.Reset(os.Interrupt, syscall.SIGTERM)
 		n.log.Info("draining", "timeout", n.cfg.DrainTimeout)
 		drain, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
 		err = server.Drain(drain)
