@@ -192,7 +192,11 @@ func (d document) field(name string, schema *yaml.Node, required bool) field {
 		{"minimum", "at least %s"}, {"maximum", "at most %s"}, {"minLength", "at least %s characters"}, {"maxLength", "at most %s characters"},
 		{"minItems", "at least %s elements"}, {"maxItems", "at most %s elements"}, {"pattern", "matches %s"}, {"default", "default %s"},
 	} {
-		if v := value(schema, r.key); v != nil {
+		switch v := value(schema, r.key); {
+		case v == nil:
+		case v.Value == "1" && strings.HasPrefix(r.key, "min") && r.key != "minimum":
+			rules = append(rules, "not empty")
+		default:
 			rules = append(rules, fmt.Sprintf(r.says, v.Value))
 		}
 	}

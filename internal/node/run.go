@@ -59,7 +59,7 @@ func (n *node) serve(ctx context.Context, stop func(), listener net.Listener, re
 		stop()
 		// From here on a signal has its default effect, whoever else waits for it: it ends the process.
 		signal.Reset(os.Interrupt, syscall.SIGTERM)
-		n.log.Info("draining", "timeout", n.cfg.DrainTimeout)
+		n.log.Info("draining", "timeout", n.cfg.DrainTimeout.String())
 		drain, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
 		err = server.Drain(drain)
 		cancel()
