@@ -59,16 +59,16 @@ func judge(claims []Claim) []Violation {
 			state = "not an order that is known"
 		}
 		if len(units) > 0 {
-			broken(ReservationHasLiveOrder, "%s, and has units reserved%s", state, refs(units))
+			broken(ReservationHasLiveOrder, "%s, and has units reserved%s; put them back with DELETE /v1/reservations/%s", state, refs(units), id)
 		}
 		for _, m := range books {
-			broken(MoneyHasLiveOrder, "%s, and %s held in our books%s", state, amount(m), refs([]Claim{m}))
+			broken(MoneyHasLiveOrder, "%s, and %s held in our books%s; give it back with POST /v1/payments/%s/void", state, amount(m), refs([]Claim{m}), id)
 		}
 		for _, m := range provider {
 			broken(MoneyHasLiveOrder, "%s, and %s held in the provider's record%s", state, amount(m), refs([]Claim{m}))
 		}
 	case order.What == OrderPending && order.Past:
-		broken(PendingOrderIsDriven, "pending past its lease")
+		broken(PendingOrderIsDriven, "pending past its lease; a running serve drives it on within seconds, so start one, or look for the order in its log")
 	case order.What == OrderConfirmed && order.Amount == 0:
 		if held := append(books, provider...); len(held) > 0 {
 			broken(OrderIsChargedOnce, "confirmed with total 0, and %s held%s", amount(held[0]), refs(held))

@@ -8,10 +8,10 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -126,7 +126,7 @@ func (s *session) report(err error) int {
 		fmt.Fprintf(s.err, "orderkeep: %v\n", err)
 		return exitUsage
 	case errors.As(err, &p) && s.json:
-		fmt.Fprintf(s.out, "%s\n", p.document)
+		_ = s.document(json.RawMessage(p.document)) // exit 1 says enough if standard output is gone
 		return exitFailed
 	case errors.Is(err, context.Canceled) && s.ctx.Err() != nil:
 		fmt.Fprintln(s.err, "orderkeep: interrupted")
@@ -134,15 +134,6 @@ func (s *session) report(err error) int {
 	}
 	fmt.Fprintf(s.err, "orderkeep: %v\n", err)
 	return exitFailed
-}
-
-// Validate checks the server's URL before any command runs.
-func (g *grammar) Validate() error {
-	u, err := url.Parse(g.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return fmt.Errorf("--url: %q is not a URL such as http://127.0.0.1:3000", g.URL)
-	}
-	return nil
 }
 
 // terminal reports whether w is one, so that what is for eyes only can be left out elsewhere.

@@ -38,6 +38,9 @@ type client struct {
 // client returns the client of the server that --url names. At most idle connections are kept for reuse. With files,
 // bodies may be of any length and take any time.
 func (s *session) client(idle int, files bool) (*client, error) {
+	if u, err := url.Parse(s.url); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, usage("--url: %q is not a URL such as http://127.0.0.1:3000", masked(s.url))
+	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = idle, idle

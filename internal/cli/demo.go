@@ -100,12 +100,12 @@ func (s *session) week(cfg node.Config) (*demoResult, error) {
 	if r.Import, err = importStock(s, cl, bytes.NewReader(demo.Stock)); err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(s.err, "Stocked %s items\n", commas(r.Import.Rows))
+	fmt.Fprintf(s.err, "Stocked %s\n", plural(r.Import.Rows, "item"))
 	week, err := sales.Read(bytes.NewReader(demo.Week))
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(s.err, "Replaying a real shop's week of March 2011: %s invoices\n", commas(int64(len(week))))
+	fmt.Fprintf(s.err, "Replaying a real shop's week of March 2011: %s\n", plural(int64(len(week)), "invoice"))
 	// One at a time, so that the figures are the same each time.
 	if r.Replay, err = s.replay(week, 1, 0); err != nil {
 		return nil, err

@@ -290,8 +290,7 @@ func (c *orderTimelineCmd) Run(s *session) error {
 	}
 	rows := make([][]string, len(t.Entries))
 	for n, e := range t.Entries {
-		// Milliseconds, because the steps of an order lie that close together.
-		rows[n] = []string{e.At.UTC().Format("2006-01-02T15:04:05.000Z"), e.What, e.Detail.Value}
+		rows[n] = []string{at(e.At), e.What, e.Detail.Value}
 	}
 	return table(s.out, []string{"AT", "WHAT", "DETAIL"}, rows)
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -8,7 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"text/tabwriter"
+	"unicode/utf8"
 )
 
 // document prints v as the one JSON document of a command, indented for eyes.
@@ -19,32 +20,30 @@ func (s *session) document(v any) error {
 	return e.Encode(v)
 }
 
-// table prints rows in columns. Numbers are set to the right by giving the column's name a leading ">".
+// table prints rows in columns. A column whose name begins with ">" is set to the right.
 func table(w io.Writer, header []string, rows [][]string) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	right := make([]int, len(header)) // the width of a column set to the right, or 0
 	names := make([]string, len(header))
+	right := make([]bool, len(header))
+	width := make([]int, len(header))
 	for i, name := range header {
-		n, ok := strings.CutPrefix(name, ">")
-		names[i] = n
-		if !ok {
-			continue
-		}
-		right[i] = len(n)
+		names[i], right[i] = strings.CutPrefix(name, ">")
+		width[i] = utf8.RuneCountInString(names[i])
 		for _, r := range rows {
-			right[i] = max(right[i], len(r[i]))
+			width[i] = max(width[i], utf8.RuneCountInString(r[i]))
 		}
 	}
+	out := bufio.NewWriter(w)
 	for _, r := range append([][]string{names}, rows...) {
+		var line strings.Builder
 		for i, cell := range r {
-			if i > 0 {
-				fmt.Fprint(t, "\t")
+			if !right[i] {
+				cell += strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell))
 			}
-			fmt.Fprintf(t, "%*s", right[i], cell)
+			fmt.Fprintf(&line, "%*s  ", width[i], cell)
 		}
-		fmt.Fprintln(t)
+		fmt.Fprintln(out, strings.TrimRight(line.String(), " "))
 	}
-	return t.Flush()
+	return out.Flush()
 }
 
 // commas writes a number with its thousands set apart.
@@ -58,6 +57,14 @@ func commas(n int64) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return sign + s
+}
+
+// plural writes a number of things.
+func plural(n int64, thing string) string {
+	if n != 1 && n != -1 {
+		thing += "s"
+	}
+	return commas(n) + " " + thing
 }
 
 // pounds writes pence as pounds.

@@ -42,7 +42,7 @@ func (c *stockImportCmd) Run(s *session) error {
 	if s.json {
 		return s.document(got)
 	}
-	fmt.Fprintf(s.out, "%s rows: %s items created, %s changed, %s unchanged\n", commas(got.Rows), commas(got.Created), commas(got.Changed), commas(got.Unchanged))
+	fmt.Fprintf(s.out, "%s: %s created, %s changed, %s unchanged\n", plural(got.Rows, "row"), plural(got.Created, "item"), commas(got.Changed), commas(got.Unchanged))
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/cli/sales"
@@ -100,12 +101,12 @@ func round(x float64) float64 { return math.Round(x*1000) / 1000 }
 
 func (m *summary) print(w io.Writer) {
 	row := func(name string, n int64, more string) {
-		fmt.Fprintf(w, "%-22s %10s  %s\n", name, commas(n), more)
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%-22s %10s  %s", name, commas(n), more), " "))
 	}
-	row("orders confirmed", m.Confirmed, fmt.Sprintf("%s lines, %s units, %s", commas(m.Lines), commas(m.Units), pounds(m.ValueMinor)))
+	row("orders confirmed", m.Confirmed, fmt.Sprintf("%s, %s, %s", plural(m.Lines, "line"), plural(m.Units, "unit"), pounds(m.ValueMinor)))
 	row("orders out of stock", m.OutOfStock, "refused, and nothing held for them")
-	row("returns", m.Returns, commas(m.ReturnedUnits)+" units put back")
-	row("corrections", m.Corrections, fmt.Sprintf("%s units, %s lines refused", commas(m.CorrectedUnits), commas(m.RefusedLines)))
+	row("returns", m.Returns, plural(m.ReturnedUnits, "unit")+" put back")
+	row("corrections", m.Corrections, fmt.Sprintf("%s, %s refused", plural(m.CorrectedUnits, "unit"), plural(m.RefusedLines, "line")))
 	row("skipped", m.Skipped, "adjustments of bad debt")
 	row("failed", m.Failed, "")
 	row("answered from before", m.Replayed, "requests that an earlier replay had made")

@@ -71,6 +71,6 @@ func printReport(w io.Writer, r audit.Report) error {
 		fmt.Fprintln(w, "ok: every promise is kept")
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "%d violations; docs/cli.md says for each rule what it means and what to do\n", len(r.Violations))
+	_, err := fmt.Fprintf(w, "%s; docs/cli.md says for each rule what it means and what to do\n", plural(int64(len(r.Violations)), "violation"))
 	return err
 }
