@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -222,7 +223,8 @@ func (s *terminal) run(command string) string {
 var uuid = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`)
 
 // differs says in what the output contradicts what is shown, or "". JSON that is shown may have fewer fields; of other
-// text the lines shown must come, in this order. An id that is shown for the first time stands for the one that came.
+// text the lines shown must come, or begin like lines that come, in this order. An id that is shown in JSON for the
+// first time stands for the one that came.
 func (s *terminal) differs(shown, came string) string {
 	shown = strings.TrimSpace(shown)
 	if shown == "" {
@@ -235,15 +237,24 @@ func (s *terminal) differs(shown, came string) string {
 		}
 		return s.lacks("", want, got)
 	}
-	rest := came
-	for line := range strings.Lines(shown) {
-		_, after, ok := strings.Cut(rest, strings.TrimSpace(line))
+	rest := "\n" + words(came)
+	for line := range strings.Lines(words(shown)) {
+		_, after, ok := strings.Cut(rest, "\n"+strings.TrimSpace(line))
 		if !ok {
-			return "the line " + strings.TrimSpace(line) + " is shown and did not come"
+			return "the line " + strconv.Quote(strings.TrimSpace(line)) + " is shown and did not come"
 		}
 		rest = after
 	}
 	return ""
+}
+
+// words gives text with its lines trimmed and one space between words: how wide a column is depends on what is in it.
+func words(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString(strings.Join(strings.Fields(line), " ") + "\n")
+	}
+	return b.String()
 }
 
 // lacks says what of want is not in got.
@@ -309,6 +320,8 @@ func TestExamplesAreComparedWithWhatComes(t *testing.T) {
 		{`{"id":"` + id + `"}`, `{"id":"` + id + `"}`, false}, // it stands for the other one by now
 		{"one\nthree", "one\ntwo\nthree\n", true},
 		{"three\none", "one\ntwo\nthree\n", false},
+		{"a  b", "a b c\n", true},
+		{"b", "a b\n", false},
 	} {
 		if why := s.differs(c.shown, c.came); (why == "") != c.same {
 			t.Errorf("shown %q, came %q: %q", c.shown, c.came, why)
