@@ -129,7 +129,8 @@ func (i *Inbox) Run(ctx context.Context) {
 			if l == nil {
 				break
 			}
-			go func() { results <- i.handle(work, l) }()
+			seq := l.rows[0].seq // here, because rows are added to a lane that is worked on
+			go func() { results <- i.handle(work, l, seq) }()
 		}
 		due.Stop()
 		if at, ok := lanes.due(); ok && lanes.running < inboxWorkers {
@@ -205,9 +206,8 @@ func (i *Inbox) fill(ctx context.Context, l *lanes, look int) error {
 	return nil
 }
 
-// handle makes one attempt at the oldest event of a lane.
-func (i *Inbox) handle(ctx context.Context, l *lane) result {
-	seq := l.rows[0].seq
+// handle makes one attempt at the oldest event of a lane, the row seq. It does not touch the lane, which is Run's.
+func (i *Inbox) handle(ctx context.Context, l *lane, seq int64) result {
 	var e Event
 	var state string
 	var attempts int
@@ -222,7 +222,7 @@ func (i *Inbox) handle(ctx context.Context, l *lane) result {
 	ctx = telemetry.WithCorrelation(context.WithValue(ctx, causationKey{}, e.ID), e.CorrelationID)
 	handler, known := i.handlers[e.Type]
 	if !known {
-		return i.fail(ctx, l, e, attempts, parked, fmt.Errorf("this program has no handler for events of type %s: redrive it with one that has", e.Type))
+		return i.fail(ctx, l, seq, e, attempts, parked, fmt.Errorf("this program has no handler for events of type %s: redrive it with one that has", e.Type))
 	}
 	err = i.attempt(ctx, seq, e, handler)
 	if err == nil || errors.Is(err, errHandled) {
@@ -232,9 +232,9 @@ func (i *Inbox) handle(ctx context.Context, l *lane) result {
 		return result{lane: l, next: time.Now()} // stopping is not the event's failure
 	}
 	if attempts++; attempts >= maxAttempts {
-		return i.fail(ctx, l, e, attempts, parked, err)
+		return i.fail(ctx, l, seq, e, attempts, parked, err)
 	}
-	return i.fail(ctx, l, e, attempts, waiting, err)
+	return i.fail(ctx, l, seq, e, attempts, waiting, err)
 }
 
 const (
@@ -286,8 +286,8 @@ func markDone(tx *db.Tx, seq int64) error {
 }
 
 // fail records a failed attempt and the state that the event is left in.
-func (i *Inbox) fail(ctx context.Context, l *lane, e Event, attempts int, state string, cause error) result {
-	seq, next := l.rows[0].seq, time.Now().Add(inboxBackoff.after(max(1, attempts)))
+func (i *Inbox) fail(ctx context.Context, l *lane, seq int64, e Event, attempts int, state string, cause error) result {
+	next := time.Now().Add(inboxBackoff.after(max(1, attempts)))
 	err := i.write(ctx, func(tx *db.Tx) error {
 		_, err := tx.Exec(`UPDATE inbox SET state = $1, attempts = $2, next_at = $3, error = $4 WHERE seq = $5 AND state = 'waiting'`,
 			state, attempts, next.UnixMicro(), cause.Error(), seq)

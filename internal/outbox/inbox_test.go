@@ -203,9 +203,9 @@ func TestInboxParksAfterTenFailuresAndItsSubjectGoesOn(t *testing.T) {
 		h := setup(t)
 		bad, good := text(t.Context(), "s", "bad"), text(t.Context(), "s", "good")
 		var attempts []time.Time
-		repaired := false
+		var repaired atomic.Bool
 		inbox := h.inbox(func(ctx context.Context, e outbox.Event, done func(*db.Tx) error) error {
-			if e.ID == bad.ID && !repaired {
+			if e.ID == bad.ID && !repaired.Load() {
 				attempts = append(attempts, time.Now())
 				return fmt.Errorf("attempt %d failed", len(attempts))
 			}
@@ -241,7 +241,7 @@ func TestInboxParksAfterTenFailuresAndItsSubjectGoesOn(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		repaired = true
+		repaired.Store(true)
 		if err := inbox.Redrive(t.Context(), bad.ID); err != nil {
 			t.Fatal(err)
 		}
@@ -276,15 +276,15 @@ func TestInboxResumesAtOnceAfterARestart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := setup(t)
-		failed := 0
+		var failed atomic.Int64
 		inbox := h.inbox(func(context.Context, outbox.Event, func(*db.Tx) error) error {
-			failed++
+			failed.Add(1)
 			return errors.New("not now")
 		})
 		h.run(inbox.Run)
 		e := text(t.Context(), "s", "x")
 		receive(t, inbox, e)
-		until(t, "it has failed a few times", func() bool { return failed >= 6 })
+		until(t, "it has failed a few times", func() bool { return failed.Load() >= 6 })
 		h.close()
 		h = reopen(t, h.path)
 		if s := h.stats(t); s != (stats{inbox: 1}) {
