@@ -1,0 +1,132 @@
+// Package store keeps payments in a SQL database.
+//
+// All writes go through one batcher: while a transaction commits, the next decisions queue up and share the next one. It owns
+// the tables of migrations/ and promises that a decision's record, its attempts and its events become durable together or
+// not at all; CHECK constraints refuse amounts that no decision may lead to.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/payments/internal/payment"
+)
+
+//go:embed migrations/sqlite/*.sql
+var migrations embed.FS
+
+func schema() db.Schema {
+	dir, err := fs.Sub(migrations, "migrations/sqlite")
+	if err != nil {
+		panic("store: " + err.Error()) // the embedded path is constant
+	}
+	return db.Schema{Context: "payments", Migrations: dir}
+}
+
+// Store implements payment.Store. It is safe for concurrent use.
+type Store struct {
+	db    *db.DB
+	batch *db.Batcher[*command]
+
+	// Appended is called after a commit that appended events; the relay is woken by it. Set it before the first write.
+	Appended func()
+}
+
+// Open opens the database at url and brings its schema up to date.
+func Open(ctx context.Context, url string) (*Store, error) {
+	d, err := db.Open(ctx, url, schema())
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{db: d, Appended: func() {}}
+	s.batch = db.NewBatcher(d, apply)
+	return s, nil
+}
+
+// DB is the database, for the outbox's readers.
+func (s *Store) DB() *db.DB { return s.db }
+
+// Close finishes what is queued and closes the database.
+func (s *Store) Close() error {
+	s.batch.Close()
+	return s.db.Close()
+}
+
+// Decide implements payment.Store.
+func (s *Store) Decide(ctx context.Context, order string, f func(*payment.Record) error) error {
+	return s.decide(&command{ctx: ctx, order: order, decide: f}, s.batch.Do)
+}
+
+// TryDecide implements payment.Store.
+func (s *Store) TryDecide(ctx context.Context, order string, f func(*payment.Record) error) error {
+	return s.decide(&command{ctx: ctx, order: order, decide: f}, s.batch.Try)
+}
+
+// DecideWith returns a Decide that runs done in the transaction of the decision.
+func (s *Store) DecideWith(done func(*db.Tx) error) payment.Decide {
+	return func(ctx context.Context, order string, f func(*payment.Record) error) error {
+		return s.decide(&command{ctx: ctx, order: order, decide: f, exec: done}, s.batch.Do)
+	}
+}
+
+func (s *Store) decide(c *command, run func(context.Context, *command) error) error {
+	if err := run(c.ctx, c); err != nil {
+		return err
+	}
+	if c.facts > 0 {
+		s.Appended()
+	}
+	return c.err
+}
+
+// Write runs f in a transaction that it shares with decisions. It is the outbox.Writer of this context.
+func (s *Store) Write(ctx context.Context, f func(*db.Tx) error) error {
+	return s.batch.Do(ctx, &command{ctx: ctx, exec: f})
+}
+
+const paymentColumns = `order_id, payment_id, status, amount_minor, currency, authorized_minor, captured_minor, voided_minor, refunded_minor,
+	provider, token, decline_code, correlation_id, created_at, updated_at`
+
+// Payment implements payment.Store.
+func (s *Store) Payment(ctx context.Context, order string) (payment.Payment, error) {
+	rows, err := s.db.Query(ctx, `SELECT `+paymentColumns+` FROM payments WHERE order_id = $1`, order)
+	if err != nil {
+		return payment.Payment{}, fmt.Errorf("get the payment of %s: %w", order, err)
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		if err := rows.Err(); err != nil {
+			return payment.Payment{}, fmt.Errorf("get the payment of %s: %w", order, err)
+		}
+		return payment.Payment{}, payment.ErrNotFound
+	}
+	return scanPayment(rows)
+}
+
+func scanPayment(rows *sql.Rows) (payment.Payment, error) {
+	var p payment.Payment
+	var created, updated int64
+	err := rows.Scan(&p.Order, &p.ID, &p.Status, &p.Amount, &p.Currency, &p.Authorized, &p.Captured, &p.Voided, &p.Refunded,
+		&p.Provider, &p.Token, &p.Decline, &p.Correlation, &created, &updated)
+	p.Created, p.Updated = fromMicro(created), fromMicro(updated)
+	return p, err
+}
+
+func micro(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func fromMicro(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}

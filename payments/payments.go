@@ -1,0 +1,80 @@
+// Package payments is the door of the Payments context.
+//
+// Payments owns the orders' money as far as providers tell: every attempt to move it, stored before the provider is asked,
+// and every outcome. It promises that an order is never charged twice, that a command repeated gives the first outcome, and
+// that what was to be given back is not taken afterwards. It never sees a card number, knows nothing of stock, and asks no
+// other context.
+package payments
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"path/filepath"
+	"sync"
+
+	"github.com/orderkeep/orderkeep/internal/audit"
+	"github.com/orderkeep/orderkeep/internal/node"
+	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/payments/internal/payment"
+	"github.com/orderkeep/orderkeep/payments/internal/provider/simulated"
+	"github.com/orderkeep/orderkeep/payments/internal/serve"
+	"github.com/orderkeep/orderkeep/payments/internal/store"
+	paymentsv1 "github.com/orderkeep/orderkeep/payments/v1"
+	"google.golang.org/grpc"
+)
+
+// Context is Payments as a process sees it.
+func Context() node.Context {
+	return node.Context{
+		Name: "payments", Contract: paymentsv1.OpenAPI, Open: open,
+		Inspect: func(ctx context.Context, db, data string) (audit.Source, error) {
+			return store.Inspect(ctx, db, providerURL(data))
+		},
+	}
+}
+
+// providerURL is the simulated provider's own record: not ours, so not in our database.
+func providerURL(data string) string {
+	return "sqlite:" + filepath.Join(data, "simulated-provider.db")
+}
+
+func open(ctx context.Context, env node.Env) (*node.Service, error) {
+	st, err := store.Open(ctx, env.DB)
+	if err != nil {
+		return nil, err
+	}
+	provider, err := simulated.Open(ctx, providerURL(env.Data), nil)
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	closeAll := func() error { return errors.Join(st.Close(), provider.Close()) }
+	relay := outbox.NewRelay("/payments", st.DB(), st.Write, env.Bus, env.Log)
+	st.Appended = relay.Wake
+	svc := payment.NewService(st, map[string]payment.Provider{simulated.Name: provider})
+	inbox := outbox.NewInbox("payments", st.DB(), st.Write, serve.Consumers(svc, st.DecideWith), env.Log)
+	if err := env.Bus.Subscribe(inbox.Subscription()); err != nil {
+		return nil, errors.Join(err, closeAll())
+	}
+	rest, err := serve.NewREST(svc)
+	if err != nil {
+		return nil, errors.Join(err, closeAll())
+	}
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var working sync.WaitGroup
+	working.Go(func() { relay.Run(work) })
+	working.Go(func() { inbox.Run(work) })
+	return &node.Service{
+		Routes:   map[string]http.Handler{"/v1/payments": rest, "/v1/events/payments": relay.Feed()},
+		Register: func(r grpc.ServiceRegistrar) { paymentsv1.RegisterPaymentsServiceServer(r, serve.NewGRPC(svc)) },
+		Ready:    func(ctx context.Context) error { return st.DB().Ping(ctx) },
+		Close: func(ctx context.Context) error {
+			stop()
+			working.Wait()
+			if err := relay.Drain(ctx); err != nil {
+				env.Log.WarnContext(ctx, "events wait for the next start", "error", err)
+			}
+			return closeAll()
+		},
+	}, nil
+}
