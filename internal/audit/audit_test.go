@@ -270,13 +270,17 @@ func TestJoinIsAMapInConstantMemory(t *testing.T) {
 func TestJoinStopsItsSources(t *testing.T) {
 	t.Parallel()
 	stopped := false
+	// As a source does whose transaction lives in another goroutine.
 	endless := source(func(yield func(Claim) bool) error {
-		for i := 0; ; i++ {
-			if !yield(Claim{Order: fmt.Sprintf("%09d", i)}) {
-				stopped = true
-				return nil
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for i := 0; yield(Claim{Order: fmt.Sprintf("%09d", i)}); i++ {
 			}
-		}
+			stopped = true
+		}()
+		<-done
+		return nil
 	})
 	bad := record{name: "bad", claims: []Claim{{Order: "000000002"}, {Order: "000000001"}}}
 	if err := join(t.Context(), []Source{endless, bad}, func([]Claim) {}); err == nil || !stopped {

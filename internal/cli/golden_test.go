@@ -57,7 +57,6 @@ func golden(t *testing.T, name string, r result) {
 	for _, v := range variable {
 		got = v.pattern.ReplaceAllString(got, v.by)
 	}
-	got = strings.ReplaceAll(got, t.TempDir(), "DIR")
 	path := filepath.Join("testdata", strings.ReplaceAll(name, " ", "_")+".golden")
 	if *update {
 		if err := os.MkdirAll("testdata", 0o755); err != nil {

@@ -6,7 +6,8 @@
 //	go run cut.go SALES.csv.gz STOCK.csv 2011-03-21 2011-03-28
 //
 // It writes week.csv.gz, the rows of all invoices whose first row lies in the time given, and stock.csv, the items in
-// them with nine tenths of what the week tries to sell on hand, so that shelves run empty.
+// them: every twentieth has half of what the week tries to sell on hand, so that its shelf runs empty, the others have more
+// than that.
 package main
 
 import (
@@ -88,7 +89,11 @@ func cut(salesFile, stockFile, from, before string) error {
 		r = slices.Clone(r)
 		r[onHand] = "0"
 		if r[tracked] == "true" {
-			r[onHand] = strconv.Itoa(n * 9 / 10)
+			enough := n + n/10 + 5
+			if len(stock)%20 == 0 {
+				enough = n / 2
+			}
+			r[onHand] = strconv.Itoa(enough)
 		}
 		stock = append(stock, r)
 	}
