@@ -58,8 +58,8 @@ var architecture = []room{
 
 	{"payments/internal/payment", append(pure, "payments/v1", "orders/v1"), append(storage, transport...), "the domain decides and declares what it needs; it knows no engine, no wire and no provider"},
 	{"payments/internal/provider/...", append(platform, "payments/internal/payment"), nil, "a provider is a plug-in: it knows the domain's words and no other provider"},
-	{"payments/internal/store", append(platform, "payments/internal/payment", "payments/v1", "orders/v1"), transport, "a store turns the domain's decisions into rows; it knows no wire"},
-	{"payments/internal/serve", append(platform, "payments/internal/payment", "payments/internal/store", "payments/v1/...", "orders/v1"), storage, "serve turns requests and others' events into the domain's words; SQL is the store's"},
+	{"payments/internal/store", append(platform, "payments/internal/payment", "payments/internal/provider/...", "payments/v1", "orders/v1"), transport, "a store turns the domain's decisions into rows, and its audit holds them against the provider's record; it knows no wire"},
+	{"payments/internal/serve", append(platform, "payments/internal/payment", "payments/v1/...", "orders/v1"), storage, "serve turns requests and others' events into the domain's words; rows are the store's"},
 	{"payments", append(platform, "payments/internal/...", "payments/v1/...", "orders/v1"), nil, "Payments consumes the events of orders/v1 (docs/adr/0004) and calls nobody"},
 
 	{"internal/cli/...", append(platform, "orders/v1/...", "inventory/v1/...", "payments/v1/..."), nil, "the CLI is a client: it speaks the contracts, as every other program does"},
