@@ -25,8 +25,6 @@ type source struct {
 	bubble    bool // of a package whose tests run in testing/synctest, where sleeping moves a clock and takes no time
 }
 
-func (s source) line(n ast.Node) int { return s.fset.Position(n.Pos()).Line }
-
 // sources parses all Go files of the module.
 func sources(t *testing.T) []source {
 	t.Helper()
