@@ -123,9 +123,11 @@ type published struct {
 	position int64
 }
 
+const queryFeed = `SELECT position, id, type, subject, time, correlation_id, causation_id, traceparent, data
+	FROM outbox WHERE position IS NOT NULL AND position > $1 ORDER BY position LIMIT $2`
+
 func (r *Relay) read(ctx context.Context, after int64, limit int) ([]published, error) {
-	rows, err := r.db.Query(ctx, `SELECT position, id, type, subject, time, correlation_id, causation_id, traceparent, data
-		FROM outbox WHERE position IS NOT NULL AND position > $1 ORDER BY position LIMIT $2`, after, limit)
+	rows, err := r.db.Query(ctx, queryFeed, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read the feed after %d: %w", after, err)
 	}

@@ -165,6 +165,11 @@ const (
 	lookAll     // of them: rows become visible in the order of seq only where there is one writer
 )
 
+// queryInbox says <> 'done' because that is what the index inbox_waiting is of, and leaves the consumer to the caller: to
+// choose by it, SQLite would go through every event that the consumer ever got.
+const queryInbox = `SELECT seq, consumer, subject, next_at FROM inbox
+	WHERE state <> 'done' AND state = 'waiting' AND seq > $1 ORDER BY seq LIMIT $2`
+
 // fill loads what is waiting and not known yet, as far as there is room.
 func (i *Inbox) fill(ctx context.Context, l *lanes, look int) error {
 	if look == lookNowhere {
@@ -175,23 +180,24 @@ func (i *Inbox) fill(ctx context.Context, l *lanes, look int) error {
 		after = 0
 	}
 	for l.room() {
-		rows, err := i.db.Query(ctx, `SELECT seq, subject, next_at FROM inbox
-			WHERE state <> 'done' AND state = 'waiting' AND consumer = $1 AND seq > $2 ORDER BY seq LIMIT $3`, i.name, after, fillPage)
+		rows, err := i.db.Query(ctx, queryInbox, after, fillPage)
 		if err != nil {
 			return err
 		}
 		n := 0
 		for rows.Next() {
-			var subject string
+			var consumer, subject string
 			var at int64
-			if err := rows.Scan(&after, &subject, &at); err != nil {
+			if err := rows.Scan(&after, &consumer, &subject, &at); err != nil {
 				rows.Close()
 				return err
 			}
 			if atStart {
 				at = 0 // whoever restarts the program has often repaired what the row waits for
 			}
-			l.add(after, subject, time.UnixMicro(at))
+			if consumer == i.name {
+				l.add(after, subject, time.UnixMicro(at))
+			}
 			n++
 		}
 		if err := errors.Join(rows.Err(), rows.Close()); err != nil {

@@ -18,21 +18,30 @@ type Parked struct {
 	Error    string // of the last attempt
 }
 
+// parkedMost is as many as a person looks at.
+const parkedMost = 1000
+
+// queryParked is as queryInbox for the same reasons.
+const queryParked = `SELECT consumer, attempts, error, source, event_id, type, subject, time, correlation_id, causation_id, traceparent, data
+	FROM inbox WHERE state <> 'done' AND state = 'parked' ORDER BY seq`
+
 // Parked lists the parked events, oldest first, no more than 1,000.
 func (i *Inbox) Parked(ctx context.Context) ([]Parked, error) {
-	rows, err := i.db.Query(ctx, `SELECT attempts, error, source, event_id, type, subject, time, correlation_id, causation_id, traceparent, data
-		FROM inbox WHERE state <> 'done' AND state = 'parked' AND consumer = $1 ORDER BY seq LIMIT 1000`, i.name)
+	rows, err := i.db.Query(ctx, queryParked)
 	if err != nil {
 		return nil, fmt.Errorf("list the parked events of %s: %w", i.name, err)
 	}
 	defer rows.Close()
 	var all []Parked
-	for rows.Next() {
+	for rows.Next() && len(all) < parkedMost {
 		var p Parked
-		if err := p.scan(rows, &p.Attempts, &p.Error, &p.Source); err != nil {
+		var consumer string
+		if err := p.scan(rows, &consumer, &p.Attempts, &p.Error, &p.Source); err != nil {
 			return nil, fmt.Errorf("list the parked events of %s: %w", i.name, err)
 		}
-		all = append(all, p)
+		if consumer == i.name {
+			all = append(all, p)
+		}
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("list the parked events of %s: %w", i.name, err)

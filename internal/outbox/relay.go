@@ -25,6 +25,13 @@ const (
 // what is down for long.
 var relayBackoff = backoff{first: 50 * time.Millisecond, factor: 2, most: 30 * time.Second}
 
+// Each of these goes by a partial index, so that it costs the same however much was published before.
+const (
+	queryWaiting = `SELECT seq, type FROM outbox WHERE position IS NULL ORDER BY seq LIMIT $1`
+	queryLast    = `SELECT position FROM outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1`
+	execMark     = `UPDATE outbox SET position = seq + $1 WHERE seq BETWEEN $2 AND $3 AND position IS NULL`
+)
+
 // Relay publishes one context's outbox: it reads the rows that have no position yet in order of seq, hands them to the
 // bus, and marks them with the next positions. Rows are found by their mark and not by a cursor over seq, because
 // transactions may commit in another order than they took their seq. Published and not yet marked at a crash, a row
@@ -153,7 +160,7 @@ type batch struct {
 // waiting reads no more of the rows than is needed to know whether somebody wants them: most events of a busy
 // context go to the feed only, and there they are read from the table.
 func (r *Relay) waiting(ctx context.Context) (batch, error) {
-	rows, err := r.db.Query(ctx, `SELECT seq, type FROM outbox WHERE position IS NULL ORDER BY seq LIMIT $1`, relayBatch)
+	rows, err := r.db.Query(ctx, queryWaiting, relayBatch)
 	if err != nil {
 		return batch{}, fmt.Errorf("read the waiting events: %w", err)
 	}
@@ -234,7 +241,7 @@ func (r *Relay) mark(ctx context.Context, seqs []int64) error {
 			return err
 		}
 		for from, to := range runs(seqs) {
-			n, err := tx.Exec(`UPDATE outbox SET position = seq + $1 WHERE seq BETWEEN $2 AND $3 AND position IS NULL`, last+1-from, from, to)
+			n, err := tx.Exec(execMark, last+1-from, from, to)
 			if err != nil {
 				return err
 			}
@@ -253,7 +260,7 @@ func (r *Relay) mark(ctx context.Context, seqs []int64) error {
 
 // lastPosition is read in the transaction that gives the next ones.
 func lastPosition(tx *db.Tx) (int64, error) {
-	rows, err := tx.Query(`SELECT position FROM outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1`)
+	rows, err := tx.Query(queryLast)
 	if err != nil {
 		return 0, err
 	}
