@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/orderkeep/orderkeep/internal/node"
@@ -55,13 +56,19 @@ type session struct {
 	parsed   *kong.Context
 }
 
-// Main runs one command line, without the program's name, and returns the exit code. An interrupt ends it promptly; a
-// second one at once. The contexts are those that serve and verify work on.
+// again is how long after the first signal a second one counts as the same: timeout(1) and some supervisors signal the
+// process and then its group, which must not cut a drain short.
+const again = 500 * time.Millisecond
+
+// Main runs one command line, without the program's name, and returns the exit code. An interrupt or SIGTERM ends it
+// promptly; a second one, half a second later or more, at once. The contexts are those that serve and verify work on.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, contexts []node.Context) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// From the first signal on the next has its default effect.
-	defer context.AfterFunc(ctx, stop)()
+	defer context.AfterFunc(ctx, func() {
+		time.Sleep(again)
+		stop() // from here on a signal has its default effect
+	})()
 	return run(ctx, args, stdin, stdout, stderr, contexts)
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/node"
 	"pgregory.net/rapid"
@@ -450,6 +451,22 @@ func TestConfigSaysWhyServeWouldNotStart(t *testing.T) {
 	r := do(t, nil, "", "config", "--listen", "3000", "--read-timeout", "0s")
 	if r.code != exitFailed || !strings.Contains(r.out, "listen") || !strings.Contains(r.errout, "--listen") || !strings.Contains(r.errout, "--read-timeout") {
 		t.Errorf("%+v", r)
+	}
+}
+
+func TestEmptyURLInTheEnvironmentIsNone(t *testing.T) {
+	t.Setenv("ORDERKEEP_URL", "")
+	var g grammar
+	parser, err := kong.New(&g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse([]string{"version"}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := (&session{url: g.URL}).client(1, false)
+	if err != nil || c.url != defaultURL {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,6 +28,9 @@ const (
 	dialTimeout   = 5 * time.Second
 )
 
+// defaultURL is where serve answers by default. It also stands in the grammar's tag.
+const defaultURL = "http://127.0.0.1:3000"
+
 // client speaks the contracts of one server.
 type client struct {
 	orders *ordersapi.Client
@@ -38,14 +42,15 @@ type client struct {
 // client returns the client of the server that --url names. At most idle connections are kept for reuse. With files,
 // bodies may be of any length and take any time.
 func (s *session) client(idle int, files bool) (*client, error) {
-	if u, err := url.Parse(s.url); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, usage("--url: %q is not a URL such as http://127.0.0.1:3000", masked(s.url))
+	base := strings.TrimRight(cmp.Or(s.url, defaultURL), "/") // an empty ORDERKEEP_URL is none
+	if u, err := url.Parse(base); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, usage("--url: %q is not a URL such as http://127.0.0.1:3000", masked(base))
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = idle, idle
 	transport.ResponseHeaderTimeout = streamTimeout
-	c := &client{url: strings.TrimRight(s.url, "/"), http: &http.Client{Transport: wire{transport}}}
+	c := &client{url: base, http: &http.Client{Transport: wire{transport}}}
 	if !files {
 		c.http.Timeout = answerTimeout
 	}
