@@ -1,5 +1,9 @@
 // Package audit proves the promises over the contexts' own records without knowing any of them: each context
 // states, sorted by order id, what it holds for which order, and the rules compare the statements.
+//
+// It promises that a broken promise is reported with the ids to find it by, and that an order which only moves between
+// two readings is not; and that its memory does not grow with the number of orders. It refuses to judge records that are out of
+// order or cannot be read: that is an error, not a verdict. It writes nothing.
 package audit
 
 import (
