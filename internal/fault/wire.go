@@ -3,6 +3,7 @@ package fault
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -26,23 +27,44 @@ var wire = []struct {
 	{Denied, http.StatusForbidden, codes.PermissionDenied},
 }
 
-// statusOf holds the codes whose HTTP status says more than their kind's.
-var statusOf = map[string]int{
-	"payment_declined":         http.StatusPaymentRequired,
-	"method_not_allowed":       http.StatusMethodNotAllowed,
-	"request_timeout":          http.StatusRequestTimeout,
-	"body_too_large":           http.StatusRequestEntityTooLarge,
-	"unsupported_media_type":   http.StatusUnsupportedMediaType,
-	"idempotency_key_reused":   http.StatusUnprocessableEntity,
-	"invalid_csv":              http.StatusUnprocessableEntity,
-	"not_acceptable":           http.StatusNotAcceptable,
-	"provider_outcome_unknown": http.StatusServiceUnavailable,
+// special holds the codes whose HTTP status says more than their kind's; also used in both directions.
+var special = []struct {
+	code string
+	kind Kind
+	http int
+}{
+	{"payment_declined", Conflict, http.StatusPaymentRequired},
+	{"method_not_allowed", Invalid, http.StatusMethodNotAllowed},
+	{"not_acceptable", Invalid, http.StatusNotAcceptable},
+	{"request_timeout", Invalid, http.StatusRequestTimeout},
+	{"body_too_large", Invalid, http.StatusRequestEntityTooLarge},
+	{"unsupported_media_type", Invalid, http.StatusUnsupportedMediaType},
+	{"idempotency_key_reused", Invalid, http.StatusUnprocessableEntity},
+	{"invalid_csv", Invalid, http.StatusUnprocessableEntity},
+}
+
+// foreign holds what we never answer, and a peer or a proxy in front of it may.
+var foreign = []struct {
+	kind Kind
+	http int
+	grpc codes.Code
+}{
+	{Denied, http.StatusUnauthorized, codes.Unauthenticated},
+	{NotFound, http.StatusGone, codes.NotFound},
+	{Conflict, http.StatusPreconditionFailed, codes.Aborted},
+	{Conflict, http.StatusConflict, codes.AlreadyExists},
+	{Unavailable, http.StatusTooManyRequests, codes.ResourceExhausted},
+	{Unavailable, http.StatusBadGateway, codes.Unavailable},
+	{Unavailable, http.StatusGatewayTimeout, codes.DeadlineExceeded},
+	{Invalid, http.StatusRequestedRangeNotSatisfiable, codes.OutOfRange},
 }
 
 // HTTPStatus returns the status that e is answered with.
 func (e *Error) HTTPStatus() int {
-	if s, ok := statusOf[e.Code]; ok {
-		return s
+	for _, s := range special {
+		if s.code == e.Code {
+			return s.http
+		}
 	}
 	for _, w := range wire {
 		if w.kind == e.Kind {
@@ -52,31 +74,50 @@ func (e *Error) HTTPStatus() int {
 	return http.StatusInternalServerError
 }
 
-// FromHTTP makes the fault that a peer answered as status with a code and a detail.
+// FromHTTP makes the fault that a peer answered as status with a code and a detail. The code is kept as it is, empty
+// too. A status that is in no table has the kind of its class. Of an internal error the detail is kept for the log only.
 func FromHTTP(statusCode int, code, detail string) *Error {
-	kind := Internal
-	for _, w := range wire {
-		if w.http == statusCode {
-			kind = w.kind
-		}
-	}
-	if special, ok := statusOf[code]; ok && special == statusCode {
-		kind = Invalid
-		if code == "payment_declined" {
-			kind = Conflict
-		}
-		if statusCode == http.StatusServiceUnavailable {
-			kind = Unavailable
-		}
-	} else if kind == Internal {
-		switch {
-		case statusCode == http.StatusTooManyRequests || statusCode == http.StatusBadGateway || statusCode == http.StatusGatewayTimeout:
-			kind = Unavailable
-		case statusCode >= 400 && statusCode < 500:
-			kind = Invalid
-		}
+	kind := kindOfHTTP(statusCode)
+	if kind == Internal {
+		return Of(fmt.Errorf("the peer answered %d %s: %s", statusCode, code, detail))
 	}
 	return &Error{Kind: kind, Code: code, Detail: detail}
+}
+
+func kindOfHTTP(statusCode int) Kind {
+	for _, w := range wire {
+		if w.http == statusCode {
+			return w.kind
+		}
+	}
+	for _, s := range special {
+		if s.http == statusCode {
+			return s.kind
+		}
+	}
+	for _, f := range foreign {
+		if f.http == statusCode {
+			return f.kind
+		}
+	}
+	if statusCode >= 400 && statusCode < 500 {
+		return Invalid
+	}
+	return Internal
+}
+
+func kindOfGRPC(c codes.Code) Kind {
+	for _, w := range wire {
+		if w.grpc == c {
+			return w.kind
+		}
+	}
+	for _, f := range foreign {
+		if f.grpc == c {
+			return f.kind
+		}
+	}
+	return Internal
 }
 
 const errorDomain = "orderkeep"
@@ -87,12 +128,16 @@ func ToGRPC(err error) error {
 	if err == nil {
 		return nil
 	}
-	// A caller that went away or ran out of time is told so, not that we failed.
-	if errors.Is(err, context.Canceled) {
-		return status.Error(codes.Canceled, "the caller went away")
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return status.Error(codes.DeadlineExceeded, "the deadline passed")
+	var known *Error
+	if !errors.As(err, &known) {
+		// A caller that went away or ran out of time is told so, not that we failed. A fault with such a cause is about
+		// another deadline: that of a call of our own.
+		if errors.Is(err, context.Canceled) {
+			return status.Error(codes.Canceled, "the caller went away")
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			return status.Error(codes.DeadlineExceeded, "the deadline passed")
+		}
 	}
 	e := Of(err)
 	c := codes.Internal
@@ -114,7 +159,8 @@ func ToGRPC(err error) error {
 }
 
 // FromGRPC turns what a gRPC client returned into a fault. A deadline or a broken connection is Unavailable: whether
-// the peer acted is not known. The caller's own cancellation stays context.Canceled.
+// the peer acted is not known. The caller's own cancellation stays context.Canceled. Of an internal error the peer's
+// text is kept for the log only.
 func FromGRPC(err error) error {
 	if err == nil {
 		return nil
@@ -126,22 +172,21 @@ func FromGRPC(err error) error {
 	s, ok := status.FromError(err)
 	if !ok {
 		if errors.Is(err, context.DeadlineExceeded) {
-			return New(Unavailable, "deadline_exceeded", "the peer did not answer in time").Because(err)
+			return errDeadline.Because(err)
 		}
 		return Of(err)
 	}
-	if s.Code() == codes.Canceled {
+	switch s.Code() {
+	case codes.Canceled:
 		return context.Canceled
+	case codes.DeadlineExceeded:
+		return errDeadline.Because(err)
 	}
-	e := &Error{Kind: Internal, Code: "internal", Detail: s.Message(), cause: err}
-	for _, w := range wire {
-		if w.grpc == s.Code() {
-			e.Kind, e.Code = w.kind, w.kind.String()
-		}
+	kind := kindOfGRPC(s.Code())
+	if kind == Internal {
+		return Of(err)
 	}
-	if s.Code() == codes.DeadlineExceeded {
-		e.Kind, e.Code = Unavailable, "deadline_exceeded"
-	}
+	e := &Error{Kind: kind, Code: kind.String(), Detail: s.Message(), cause: err}
 	for _, d := range s.Details() {
 		switch d := d.(type) {
 		case *errdetails.ErrorInfo:
@@ -154,6 +199,8 @@ func FromGRPC(err error) error {
 	}
 	return e
 }
+
+var errDeadline = New(Unavailable, "deadline_exceeded", "The peer did not answer in time.")
 
 // RetryAfterSeconds is what a Retry-After header says: whole seconds, at least one.
 func (e *Error) RetryAfterSeconds() int {
