@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -139,33 +141,33 @@ func TestAnswersThatAreNotOrderkeeps(t *testing.T) {
 
 func TestLostAnswerSaysHowToRepeatUnderItsKey(t *testing.T) {
 	t.Parallel()
-	var key string
+	var sent atomic.Value
 	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		key = r.Header.Get("Idempotency-Key")
+		sent.Store(r.Header.Get("Idempotency-Key"))
 		panic(http.ErrAbortHandler)
 	}))
 	t.Cleanup(srv.Close)
 	for _, args := range []string{"order place --item A=1", "stock adjust A --delta 1 --reason r", "order place --item A=1 --key mine"} {
 		r := do(t, nil, "", append(strings.Fields(args), "--url", srv.URL)...)
-		if key == "" || r.code != exitFailed || !strings.Contains(r.errout, "Repeat it with --key "+key+":") {
+		if key := sent.Load().(string); key == "" || r.code != exitFailed || !strings.Contains(r.errout, "Repeat it with --key "+key+":") {
 			t.Errorf("%s: %+v, the key sent was %q", args, r, key)
 		}
 	}
-	if key != "mine" {
+	if key := sent.Load(); key != "mine" {
 		t.Errorf("the key sent was %q, want the one given", key)
 	}
 }
 
 func TestEveryRequestHasACorrelationID(t *testing.T) {
 	t.Parallel()
-	var id string
+	ids := make(chan string, 1)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id = r.Header.Get("X-Correlation-ID")
+		ids <- r.Header.Get("X-Correlation-ID")
 		w.WriteHeader(http.StatusTeapot)
 	}))
 	t.Cleanup(srv.Close)
 	do(t, nil, "", "stock", "get", "A", "--url", srv.URL)
-	if len(id) != 36 {
+	if id := <-ids; len(id) != 36 {
 		t.Errorf("correlation id %q, want a UUID", id)
 	}
 }
@@ -352,21 +354,30 @@ func TestDemoSellsAWeekAndChecksIt(t *testing.T) {
 	}
 }
 
-// watched is a writer whose reader waits for a text.
+// watched is a writer that says when a text has been written.
 type watched struct {
-	io.Writer
 	text  string
 	found chan struct{}
-	seen  string
+
+	mu   sync.Mutex
+	seen string
 }
 
 func (w *watched) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	before := strings.Contains(w.seen, w.text)
 	w.seen += string(p)
 	if !before && strings.Contains(w.seen, w.text) {
 		close(w.found)
 	}
 	return len(p), nil
+}
+
+func (w *watched) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen
 }
 
 func TestDemoStaysUpUntilItIsInterrupted(t *testing.T) {
@@ -379,9 +390,9 @@ func TestDemoStaysUpUntilItIsInterrupted(t *testing.T) {
 	select {
 	case <-out.found:
 	case code := <-ended:
-		t.Fatalf("it ended with %d: %s", code, out.seen)
+		t.Fatalf("it ended with %d: %s", code, out)
 	}
-	url := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(out.seen)
+	url := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(out.String())
 	if r := do(t, nil, "", "stock", "get", "85123A", "--url", url); r.code != exitOK {
 		t.Errorf("the server of the demo: %+v", r)
 	}
@@ -417,17 +428,17 @@ func TestServeAnswersUntilItIsInterrupted(t *testing.T) {
 	select {
 	case <-log.found:
 	case code := <-ended:
-		t.Fatalf("it ended with %d: %s", code, log.seen)
+		t.Fatalf("it ended with %d: %s", code, log)
 	case <-time.After(time.Minute):
 		t.Fatal("no address after a minute")
 	}
-	url := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(log.seen)
+	url := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(log.String())
 	if r := do(t, nil, "", "stock", "list", "--url", url); r.code != exitOK {
 		t.Errorf("%+v", r)
 	}
 	interrupt()
 	if code := <-ended; code != exitOK {
-		t.Errorf("exit %d: %s", code, log.seen)
+		t.Errorf("exit %d: %s", code, log)
 	}
 }
 
