@@ -1,5 +1,6 @@
 // Package money holds what all contexts must agree on about amounts: which currencies there are, and arithmetic on
-// minor units that reports overflow instead of wrapping around.
+// minor units that reports overflow instead of wrapping around. It refuses codes that nobody pays with, and knows no
+// exchange rates.
 package money
 
 import (

@@ -1,5 +1,6 @@
 // Package telemetry carries what ties one request's traces together: the correlation id, in the context, in every log line,
-// in calls to other contexts and in events.
+// in calls to other contexts and in events. It promises that an id from outside is short and printable before it is kept; any
+// other is replaced by one of ours.
 package telemetry
 
 import (
