@@ -151,8 +151,11 @@ func (b *Batcher[C]) commit(batch []*waiting[C]) {
 }
 
 // outOfOrder reports that the database itself is at fault, so that running the commands one by one would only fail as
-// many times.
+// many times. A command's own refusal is not that, whatever its kind.
 func outOfOrder(err error) bool {
-	var f *fault.Error
-	return errors.As(err, &f) && f.Kind == fault.Unavailable
+	switch sqliteCode(err) {
+	case codeFull, codeIOErr, codeCantOpen, codeReadOnly, codeBusy, codeLocked, codeCorrupt, codeNotADB:
+		return true
+	}
+	return errors.Is(err, ErrClosed)
 }

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/pressly/goose/v3"
@@ -36,6 +37,10 @@ type DB struct {
 	read  *sql.DB
 	url   string
 	gate  chan *Tx // holds the one writing connection when it is free
+
+	writable bool // once gate has had it
+	closing  sync.Once
+	closed   chan struct{}
 }
 
 // Open opens the database at url ("sqlite:/path/file.db"), makes the file if there is none, and brings its schema up
@@ -63,6 +68,7 @@ func Open(ctx context.Context, url string, s Schema) (*DB, error) {
 		return nil, fmt.Errorf("open %s: %w", path, explain(err))
 	}
 	d.gate <- &Tx{conn: conn, stmts: map[string]*sql.Stmt{}}
+	d.writable = true
 	return d, nil
 }
 
@@ -92,7 +98,7 @@ func open(path, mode, more string) (*DB, error) {
 	// cache_size and mmap_size are left at their defaults: an idle process stays small. The WAL is folded back
 	// every 4,000 pages (16 MiB) instead of every 1,000, so that a busy writer syncs the main file less often.
 	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?mode=" + mode +
-		"&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
+		"&_pragma=busy_timeout(10000)&_pragma=synchronous(FULL)" +
 		"&_pragma=wal_autocheckpoint(4000)&_pragma=foreign_keys(1)" + more
 	write, err := sql.Open("sqlite", dsn)
 	if err != nil {
@@ -106,7 +112,7 @@ func open(path, mode, more string) (*DB, error) {
 	}
 	read.SetMaxOpenConns(max(4, 2*runtime.NumCPU()))
 	read.SetMaxIdleConns(max(2, runtime.NumCPU()))
-	return &DB{write: write, read: read, gate: make(chan *Tx, 1)}, nil
+	return &DB{write: write, read: read, gate: make(chan *Tx, 1), closed: make(chan struct{})}, nil
 }
 
 func sqlitePath(u string) (string, error) {
@@ -118,14 +124,15 @@ func sqlitePath(u string) (string, error) {
 	return path, nil
 }
 
-// Close waits for the transaction under way and closes the database.
+// Close waits for the transaction under way and closes the database. Writes return ErrClosed from then on.
 func (d *DB) Close() error {
-	select {
-	case tx := <-d.gate:
-		tx.close()
-	default:
-		// Never opened for writing, or a writer is stuck; closing the pool ends it.
-	}
+	d.closing.Do(func() {
+		close(d.closed)
+		if d.writable {
+			tx := <-d.gate
+			tx.close()
+		}
+	})
 	return errors.Join(d.read.Close(), d.write.Close())
 }
 
@@ -159,11 +166,17 @@ func (d *DB) QueryRow(ctx context.Context, query string, args ...any) *sql.Row {
 
 // Write runs f in a transaction of its own; it is on disk when Write returns nil, and has not happened otherwise,
 // except that after an error of the disk itself the outcome shows at the next start. f is not interrupted by ctx, which
-// only bounds the wait for the writer. Prefer a Batcher: it shares the sync of the disk.
+// only bounds the wait for the writer. A panic in f is rolled back and comes back as an error. Prefer a Batcher: it shares
+// the sync of the disk.
 func (d *DB) Write(ctx context.Context, f func(*Tx) error) error {
+	if !d.writable {
+		return errors.New("the database is open for reading only")
+	}
 	var tx *Tx
 	select {
 	case tx = <-d.gate:
+	case <-d.closed:
+		return ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}

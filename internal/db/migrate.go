@@ -25,19 +25,37 @@ func migrate(ctx context.Context, conn *sql.DB, s Schema) error {
 	if err != nil {
 		return err
 	}
+	if tables > 0 {
+		if err := checkOwner(ctx, conn, s); err != nil {
+			return err
+		}
+	}
+	if err := setWAL(ctx, conn); err != nil {
+		return err
+	}
 	if tables == 0 {
 		if err := claim(ctx, conn, s); err != nil {
 			return err
 		}
-	}
-	if err := checkOwner(ctx, conn, s); err != nil {
-		return err
 	}
 	if err := checkVersion(ctx, p, s); err != nil {
 		return err
 	}
 	_, err = p.Up(ctx)
 	return err
+}
+
+// setWAL switches the file to the write-ahead log, which it remembers. It is not among the settings of each connection,
+// because it would change a file before anybody has looked whose it is.
+func setWAL(ctx context.Context, conn *sql.DB) error {
+	var mode string
+	if err := conn.QueryRowContext(ctx, `PRAGMA journal_mode = WAL`).Scan(&mode); err != nil {
+		return fmt.Errorf("switch to the write-ahead log: %w", err)
+	}
+	if mode != "wal" {
+		return fmt.Errorf("the file system has no write-ahead log for SQLite (it stays at %q): put the data directory on a local disk", mode)
+	}
+	return nil
 }
 
 // claim makes the owner's table and row in one transaction: a crash between the two would leave a file that nobody owns.

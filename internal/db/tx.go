@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"runtime/debug"
 	"strings"
 )
 
@@ -27,7 +28,7 @@ func (t *Tx) run(f func(*Tx) error) error {
 	if _, err := t.Exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	if err := f(t); err != nil {
+	if err := guarded(t, f); err != nil {
 		t.rollback()
 		return err
 	}
@@ -36,6 +37,17 @@ func (t *Tx) run(f func(*Tx) error) error {
 		return err
 	}
 	return nil
+}
+
+// guarded turns a panic into an error: somebody above may recover from it, and would leave the one writing connection in
+// the middle of a transaction for ever.
+func guarded(t *Tx, f func(*Tx) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in a transaction: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return f(t)
 }
 
 // rollback ignores its error: after a failed COMMIT SQLite has often rolled back already.

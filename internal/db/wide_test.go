@@ -1,0 +1,113 @@
+package db_test
+
+import (
+	"database/sql"
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/orderkeep/orderkeep/internal/db"
+	"pgregory.net/rapid"
+)
+
+type entry struct {
+	K string
+	N int64
+	S string
+}
+
+func entries(t testing.TB, d *db.DB, table string) []entry {
+	t.Helper()
+	rows, err := d.Query(t.Context(), `SELECT k, n, s FROM `+table+` ORDER BY k`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var all []entry
+	for rows.Next() {
+		var e entry
+		if err := rows.Scan(&e.K, &e.N, &e.S); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, e)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// However many rows there are and whatever is in them, wide statements do what as many single ones do.
+func TestWideStatementsAreManySingleOnes(t *testing.T) {
+	t.Parallel()
+	d, _ := setup(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		n := rapid.OneOf(rapid.IntRange(0, 20), rapid.IntRange(250, 260), rapid.IntRange(500, 700)).Draw(rt, "rows")
+		keys := rapid.IntRange(0, 300)
+		values := rapid.StringN(0, 8, -1)
+		var args, ask []any
+		asked := map[string]bool{}
+		for range n {
+			args = append(args, fmt.Sprint("k", keys.Draw(rt, "key")), rapid.Int64Range(-1000, 1000).Draw(rt, "n"), values.Draw(rt, "s"))
+		}
+		for range rapid.IntRange(0, 300).Draw(rt, "asked") {
+			k := fmt.Sprint("k", keys.Draw(rt, "ask"))
+			if !asked[k] {
+				ask, asked[k] = append(ask, k), true
+			}
+		}
+		const upsert = `(k, n, s) VALUES %s ON CONFLICT (k) DO UPDATE SET n = %s.n + excluded.n, s = excluded.s`
+		var got, returned []entry
+		err := d.Write(t.Context(), func(tx *db.Tx) error {
+			for _, clear := range []string{`DELETE FROM wide`, `DELETE FROM single`} {
+				if _, err := tx.Exec(clear); err != nil {
+					return err
+				}
+			}
+			for i := 0; i < len(args); i += 3 {
+				if _, err := tx.Exec(`INSERT INTO single `+fmt.Sprintf(upsert, "($1, $2, $3)", "single"), args[i:i+3]...); err != nil {
+					return err
+				}
+			}
+			if err := tx.ExecWide(`INSERT INTO wide `+fmt.Sprintf(upsert, "(rows)", "wide"), 3, args); err != nil {
+				return err
+			}
+			if err := tx.QueryWide(`SELECT k, n, s FROM wide WHERE k IN (list)`, ask, collect(&got)); err != nil {
+				return err
+			}
+			return tx.QueryRows(`INSERT INTO wide (k, n, s) VALUES (rows) ON CONFLICT (k) DO UPDATE SET n = wide.n RETURNING k, n, s`, 3, args, collect(&returned))
+		})
+		if err != nil {
+			rt.Fatal(err)
+		}
+		want := entries(t, d, "single")
+		if diff := cmp.Diff(want, entries(t, d, "wide")); diff != "" {
+			rt.Fatalf("wide differs from single (-single +wide):\n%s", diff)
+		}
+		byKey := map[string]entry{}
+		found := 0
+		for _, e := range want {
+			byKey[e.K] = e
+			if asked[e.K] {
+				found++
+			}
+		}
+		for _, e := range append(got, returned...) {
+			if byKey[e.K] != e {
+				rt.Fatalf("read %+v, stored %+v", e, byKey[e.K])
+			}
+		}
+		if len(got) != found || len(returned) != n {
+			rt.Fatalf("found %d and %d were returned, want %d and %d", len(got), len(returned), found, n)
+		}
+	})
+}
+
+func collect(into *[]entry) func(*sql.Rows) error {
+	return func(rows *sql.Rows) error {
+		var e entry
+		err := rows.Scan(&e.K, &e.N, &e.S)
+		*into = append(*into, e)
+		return err
+	}
+}
