@@ -6,10 +6,7 @@
 // order or cannot be read: that is an error, not a verdict. It writes nothing.
 package audit
 
-import (
-	"context"
-	"fmt"
-)
+import "context"
 
 // What names what a claim says about its order. The list is closed.
 type What int
@@ -19,6 +16,7 @@ const (
 	OrderConfirmed             // the order stands; Amount is its total
 	OrderOff                   // the order was rejected or cancelled: nothing may be held for it
 	UnitsHeld                  // a live reservation owned by the order
+	UnitsTaken                 // a reservation of the order whose units have left the shelf
 	MoneyHeld                  // an authorization or capture in our books
 	ProviderHeld               // an authorization or capture in the provider's own record
 )
@@ -31,7 +29,6 @@ type Claim struct {
 	Currency string
 	Ref      string // an id to find it by, such as the payment's
 	Past     bool   // with OrderPending: nobody has driven it for longer than its lease allows
-	Undoing  bool   // with OrderOff: giving back is still on its way, by an event not yet consumed
 }
 
 // Violation is one broken promise, with the ids to find it by.
@@ -44,24 +41,11 @@ type Violation struct {
 type Source interface {
 	// Name is the context's.
 	Name() string
+	// States lists what its claims can be about. Rules that compare contexts are left out where one of them is not read.
+	States() []What
 	// Check proves what concerns the context alone, and returns what it counted under stable names.
 	Check(ctx context.Context) (counts map[string]int64, violations []Violation, err error)
 	// Claims calls yield for each claim in order of Claim.Order. A false from yield stops it.
 	Claims(ctx context.Context, yield func(Claim) bool) error
 	Close() error
-}
-
-// Undelivered states what a context has not told others or not yet taken in: events that wait are a violation when they
-// stay, parked ones always are.
-func Undelivered(context string, outbox, inbox, parked int64) []Violation {
-	var v []Violation
-	add := func(rule, what string, n int64) {
-		if n > 0 {
-			v = append(v, Violation{Rule: rule, Detail: fmt.Sprintf("%s: %d %s", context, n, what)})
-		}
-	}
-	add("outbox_drained", "events are not published", outbox)
-	add("inbox_drained", "events are not consumed", inbox)
-	add("nothing_parked", "events are parked", parked)
-	return v
 }

@@ -28,6 +28,11 @@ type record struct {
 }
 
 func (r record) Name() string { return r.name }
+func (r record) States() []What {
+	return map[string][]What{
+		"orders": {OrderPending, OrderConfirmed, OrderOff}, "inventory": {UnitsHeld, UnitsTaken}, "payments": {MoneyHeld, ProviderHeld},
+	}[r.name]
+}
 func (r record) Check(context.Context) (map[string]int64, []Violation, error) {
 	return r.counts, r.broken, r.check
 }
@@ -90,7 +95,8 @@ func ruleCases() map[string]ruleCase {
 		"a pending order before its payment":           {[]Claim{{What: OrderPending}}, 1, 0, 0, nil},
 		"a pending order with an unknown outcome":      {[]Claim{{What: OrderPending}}, 1, 0, 1, nil},
 		"a rejected order":                             {[]Claim{{What: OrderOff}}, 0, 0, 0, nil},
-		"a cancelled order that is being undone":       {[]Claim{{What: OrderOff, Undoing: true}}, 1, 1, 1, nil},
+		"a confirmed order without units":              {[]Claim{paid}, 0, 1, 1, []string{ConfirmedOrderHasItsUnits}},
+		"a confirmed order whose units were taken":     {[]Claim{paid, {What: UnitsTaken}}, 0, 1, 1, nil},
 		"a pending order that nobody drives":           {[]Claim{{What: OrderPending, Past: true}}, 1, 0, 0, []string{PendingOrderIsDriven}},
 		"units of no order":                            {nil, 1, 0, 0, []string{ReservationHasLiveOrder}},
 		"units of a rejected order":                    {[]Claim{{What: OrderOff}}, 1, 0, 0, []string{ReservationHasLiveOrder}},
@@ -291,7 +297,8 @@ func TestJoinStopsItsSources(t *testing.T) {
 // source is a Source of claims alone.
 type source func(yield func(Claim) bool) error
 
-func (source) Name() string { return "endless" }
+func (source) Name() string   { return "endless" }
+func (source) States() []What { return nil }
 func (source) Check(context.Context) (map[string]int64, []Violation, error) {
 	return nil, nil, nil
 }

@@ -6,6 +6,8 @@ import "fmt"
 const (
 	// ReservationHasLiveOrder: units are held for orders that are pending or confirmed, and for no others.
 	ReservationHasLiveOrder = "reservation_has_live_order"
+	// ConfirmedOrderHasItsUnits: a confirmed order has a reservation, live or committed.
+	ConfirmedOrderHasItsUnits = "confirmed_order_has_its_units"
 	// MoneyHasLiveOrder: money is held, in our books or the provider's, for orders that are pending or confirmed only.
 	MoneyHasLiveOrder = "money_has_live_order"
 	// ConfirmedOrderIsPaid: a confirmed order with a total has it authorized, in our books and the provider's.
@@ -18,20 +20,23 @@ const (
 
 // Rules lists the rules between contexts.
 func Rules() []string {
-	return []string{ReservationHasLiveOrder, MoneyHasLiveOrder, ConfirmedOrderIsPaid, OrderIsChargedOnce, PendingOrderIsDriven}
+	return []string{ReservationHasLiveOrder, ConfirmedOrderHasItsUnits, MoneyHasLiveOrder, ConfirmedOrderIsPaid, OrderIsChargedOnce, PendingOrderIsDriven}
 }
 
-// judge compares all that is said about one order.
-func judge(claims []Claim) []Violation {
+// judge compares all that is said about one order, by contexts that between them state what is in said.
+func judge(claims []Claim, said map[What]bool) []Violation {
 	id := claims[0].Order
 	var order *Claim
 	var units, books, provider []Claim
+	taken := false
 	for i, c := range claims {
 		switch c.What {
 		case OrderPending, OrderConfirmed, OrderOff:
 			order = &claims[i]
 		case UnitsHeld:
 			units = append(units, c)
+		case UnitsTaken:
+			taken = true
 		case MoneyHeld:
 			books = append(books, c)
 		case ProviderHeld:
@@ -52,8 +57,12 @@ func judge(claims []Claim) []Violation {
 		}
 	}
 
+	if order != nil && order.What == OrderConfirmed && said[UnitsHeld] && len(units) == 0 && !taken {
+		broken(ConfirmedOrderHasItsUnits, "confirmed, and no units are reserved for it or have left the shelf")
+	}
 	switch {
-	case order == nil || order.What == OrderOff && !order.Undoing:
+	case !said[OrderConfirmed]:
+	case order == nil || order.What == OrderOff:
 		state := "rejected or cancelled"
 		if order == nil {
 			state = "not an order that is known"
@@ -73,7 +82,7 @@ func judge(claims []Claim) []Violation {
 		if held := append(books, provider...); len(held) > 0 {
 			broken(OrderIsChargedOnce, "confirmed with total 0, and %s held%s", amount(held[0]), refs(held))
 		}
-	case order.What == OrderConfirmed:
+	case order.What == OrderConfirmed && said[MoneyHeld]:
 		paid(broken, *order, "our books", books)
 		paid(broken, *order, "the provider's record", provider)
 	}

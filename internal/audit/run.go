@@ -72,8 +72,14 @@ func once(ctx context.Context, open func(context.Context) ([]Source, error)) (co
 		counts[s.Name()] = c
 		found = append(found, v...)
 	}
+	said := map[What]bool{}
+	for _, s := range sources {
+		for _, w := range s.States() {
+			said[w] = true
+		}
+	}
 	err = join(ctx, sources, func(claims []Claim) {
-		found = append(found, judge(claims)...)
+		found = append(found, judge(claims, said)...)
 	})
 	if err != nil {
 		return nil, nil, err

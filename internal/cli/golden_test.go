@@ -179,6 +179,10 @@ type source struct {
 }
 
 func (s source) Name() string { return s.name }
+
+func (s source) States() []audit.What {
+	return map[string][]audit.What{"orders": {audit.OrderPending, audit.OrderConfirmed, audit.OrderOff}, "payments": {audit.MoneyHeld, audit.ProviderHeld}}[s.name]
+}
 func (s source) Check(context.Context) (map[string]int64, []audit.Violation, error) {
 	return s.counts, s.broken, nil
 }

@@ -17,10 +17,15 @@ type verifyCmd struct {
 	OrdersDB    string `env:"ORDERS_DB" placeholder:"URL" help:"Database of Orders. Default: sqlite:DIR/orders.db."`
 	InventoryDB string `env:"INVENTORY_DB" placeholder:"URL" help:"Database of Inventory. Default: sqlite:DIR/inventory.db."`
 	PaymentsDB  string `env:"PAYMENTS_DB" placeholder:"URL" help:"Database of Payments. Default: sqlite:DIR/payments.db."`
+
+	InventoryURL string `env:"INVENTORY_URL" placeholder:"URL" help:"Where Inventory is, if serve was told so: its records are then left out, unless its database is named."`
+	PaymentsURL  string `env:"PAYMENTS_URL" placeholder:"URL" help:"Where Payments is, likewise."`
 }
 
 func (c *verifyCmd) Run(s *session) error {
-	report, err := s.audit(node.Config{Data: c.Data, OrdersDB: c.OrdersDB, InventoryDB: c.InventoryDB, PaymentsDB: c.PaymentsDB})
+	report, err := s.audit(node.Config{
+		Data: c.Data, OrdersDB: c.OrdersDB, InventoryDB: c.InventoryDB, PaymentsDB: c.PaymentsDB, InventoryURL: c.InventoryURL, PaymentsURL: c.PaymentsURL,
+	})
 	if err != nil {
 		return err
 	}
@@ -35,11 +40,15 @@ func (c *verifyCmd) Run(s *session) error {
 	return err
 }
 
-// audit proves the promises on the databases that cfg names, beside a running server or without one.
+// audit proves the promises on the databases that cfg names, beside a running server or without one. The rules that need
+// a context which is elsewhere are left out.
 func (s *session) audit(cfg node.Config) (audit.Report, error) {
 	return audit.Run(s.ctx, func(ctx context.Context) ([]audit.Source, error) {
 		sources := make([]audit.Source, 0, len(s.contexts))
 		for _, x := range s.contexts {
+			if cfg.Elsewhere(x.Name) {
+				continue
+			}
 			source, err := x.Inspect(ctx, cfg.Database(x.Name), cfg.Data)
 			if err != nil {
 				for _, opened := range sources {

@@ -52,6 +52,11 @@ func (c Config) Database(context string) string {
 	return "sqlite:" + filepath.Join(c.Data, context+".db")
 }
 
+// Elsewhere reports that a context is at an address and its database is not named: its records are out of reach.
+func (c Config) Elsewhere(context string) bool {
+	return c.address(context).value != "" && c.db(context).value == ""
+}
+
 // Check returns all mistakes in the settings at once, each with the name of its setting.
 func (c Config) Check(contexts []Context) error {
 	var mistakes []error

@@ -7,6 +7,8 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/inventory/internal/stock"
 )
 
 // Inspect opens the database at url, read only, beside a running process or without one. What the source says is
@@ -70,6 +72,9 @@ func (v *view) read(f func(*sql.Tx) error) error {
 
 func (v *view) Name() string { return "inventory" }
 
+// States implements audit.Source.
+func (v *view) States() []audit.What { return []audit.What{audit.UnitsHeld, audit.UnitsTaken} }
+
 func (v *view) Close() error {
 	close(v.asks)
 	<-v.gone
@@ -90,9 +95,6 @@ var counts = []struct{ name, query string }{
 	{"reserved", `SELECT coalesce(sum(reserved), 0) FROM stock`},
 	{"movements", `SELECT count(*) FROM movements`},
 	{"liveReservations", `SELECT count(*) FROM reservations WHERE state = 'reserved'`},
-	{"outboxWaiting", `SELECT count(*) FROM outbox WHERE position IS NULL`},
-	{"inboxWaiting", `SELECT count(*) FROM inbox WHERE state = 'waiting'`},
-	{"parked", `SELECT count(*) FROM inbox WHERE state = 'parked'`},
 }
 
 // rules are the promises. Each query returns the rows that break its rule, as one line of text each.
@@ -134,11 +136,6 @@ var rules = []struct{ name, query string }{
 	{"item_has_stock", `
 		SELECT 'sku ' || i.sku || ': it has no stock row at default'
 		FROM items i LEFT JOIN stock s ON s.sku = i.sku AND s.location = 'default' WHERE s.sku IS NULL`},
-	{"outbox_drained", `
-		SELECT 'event ' || id || ' (' || type || ' of ' || subject || ') is not published' FROM outbox WHERE position IS NULL ORDER BY seq`},
-	{"inbox_parked", `
-		SELECT 'event ' || event_id || ' (' || type || ' of ' || subject || ') failed ' || attempts || ' times: ' || error
-		FROM inbox WHERE state = 'parked' ORDER BY seq`},
 }
 
 // maxViolations bounds what one rule reports; the rest is counted.
@@ -162,7 +159,9 @@ func (v *view) Check(ctx context.Context) (map[string]int64, []audit.Violation, 
 			}
 			broken = append(broken, more...)
 		}
-		return nil
+		undelivered, err := outbox.Audit(ctx, tx, found)
+		broken = append(broken, undelivered...)
+		return err
 	})
 	return found, broken, err
 }
@@ -194,15 +193,19 @@ func violations(ctx context.Context, tx *sql.Tx, rule, query string) ([]audit.Vi
 
 func (v *view) Claims(ctx context.Context, yield func(audit.Claim) bool) error {
 	return v.read(func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT id FROM reservations WHERE state = 'reserved' AND owner = 'order' ORDER BY id`)
+		rows, err := tx.QueryContext(ctx, `SELECT id, state FROM reservations WHERE state IN ('reserved', 'committed') AND owner = 'order' ORDER BY id`)
 		if err != nil {
 			return fmt.Errorf("list live reservations: %w", err)
 		}
 		defer rows.Close()
 		for rows.Next() {
 			c := audit.Claim{What: audit.UnitsHeld}
-			if err := rows.Scan(&c.Order); err != nil {
+			var state stock.State
+			if err := rows.Scan(&c.Order, &state); err != nil {
 				return err
+			}
+			if state == stock.Committed {
+				c.What = audit.UnitsTaken
 			}
 			c.Ref = c.Order
 			if !yield(c) {

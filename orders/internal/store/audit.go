@@ -29,6 +29,11 @@ type source struct {
 func (s *source) Name() string { return "orders" }
 func (s *source) Close() error { return s.db.Close() }
 
+// States implements audit.Source.
+func (s *source) States() []audit.What {
+	return []audit.What{audit.OrderPending, audit.OrderConfirmed, audit.OrderOff}
+}
+
 // Check implements audit.Source: totals are the sum of their lines, the outbox is drained, nothing is parked.
 func (s *source) Check(ctx context.Context) (map[string]int64, []audit.Violation, error) {
 	counts := map[string]int64{"pending": 0, "confirmed": 0, "rejected": 0, "cancelled": 0}
@@ -50,17 +55,12 @@ func (s *source) Check(ctx context.Context) (map[string]int64, []audit.Violation
 		if err := rows.Err(); err != nil {
 			return err
 		}
+		if violations, err = outbox.Audit(ctx, tx, counts); err != nil {
+			return err
+		}
 		return s.wrongTotals(ctx, tx, &violations)
 	})
-	if err != nil {
-		return nil, nil, err
-	}
-	waiting, inbox, parked, err := outbox.Stats(ctx, s.db)
-	if err != nil {
-		return nil, nil, err
-	}
-	counts["outboxWaiting"], counts["inboxWaiting"], counts["parked"] = waiting, inbox, parked
-	return counts, append(violations, audit.Undelivered("orders", waiting, inbox, parked)...), nil
+	return counts, violations, err
 }
 
 func (s *source) wrongTotals(ctx context.Context, tx *sql.Tx, violations *[]audit.Violation) error {
@@ -89,7 +89,7 @@ func (s *source) wrongTotals(ctx context.Context, tx *sql.Tx, violations *[]audi
 func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error {
 	// An order counts as left lying when nobody has come for it for a minute after it was due: the longest backoff.
 	stuckBefore := s.now().Add(-time.Minute).UnixMicro()
-	rows, err := s.db.Query(ctx, `SELECT id, state, total_minor, currency, lease_until, units_back_at, money_back_at FROM orders ORDER BY id`)
+	rows, err := s.db.Query(ctx, `SELECT id, state, total_minor, currency, lease_until FROM orders ORDER BY id`)
 	if err != nil {
 		return err
 	}
@@ -97,8 +97,8 @@ func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error
 	for rows.Next() {
 		var c audit.Claim
 		var state string
-		var lease, units, money int64
-		if err := rows.Scan(&c.Order, &state, &c.Amount, &c.Currency, &lease, &units, &money); err != nil {
+		var lease int64
+		if err := rows.Scan(&c.Order, &state, &c.Amount, &c.Currency, &lease); err != nil {
 			return err
 		}
 		switch order.State(state) {
@@ -106,11 +106,8 @@ func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error
 			c.What, c.Past = audit.OrderPending, lease < stuckBefore
 		case order.Confirmed:
 			c.What = audit.OrderConfirmed
-		case order.Rejected:
+		case order.Rejected, order.Cancelled:
 			c.What = audit.OrderOff
-		case order.Cancelled:
-			c.What = audit.OrderOff
-			c.Undoing = units == 0 || c.Amount > 0 && money == 0
 		}
 		if !yield(c) {
 			return nil

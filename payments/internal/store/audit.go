@@ -36,6 +36,9 @@ type source struct {
 func (s *source) Name() string { return "payments" }
 func (s *source) Close() error { return errors.Join(s.book.Close(), s.db.Close()) }
 
+// States implements audit.Source.
+func (s *source) States() []audit.What { return []audit.What{audit.MoneyHeld, audit.ProviderHeld} }
+
 // Check implements audit.Source: a payment's amounts follow from its attempts, the outbox is drained, nothing is parked.
 func (s *source) Check(ctx context.Context) (map[string]int64, []audit.Violation, error) {
 	counts := map[string]int64{"authorized": 0, "captured": 0, "declined": 0, "voided": 0, "refunded": 0, "underWay": 0}
@@ -60,7 +63,11 @@ func (s *source) Check(ctx context.Context) (map[string]int64, []audit.Violation
 		if err := rows.Err(); err != nil {
 			return err
 		}
-		violations, err = wrongAmounts(ctx, tx)
+		if violations, err = wrongAmounts(ctx, tx); err != nil {
+			return err
+		}
+		undelivered, err := outbox.Audit(ctx, tx, counts)
+		violations = append(violations, undelivered...)
 		return err
 	})
 	if err != nil {
@@ -69,12 +76,7 @@ func (s *source) Check(ctx context.Context) (map[string]int64, []audit.Violation
 	if counts["providerHolds"], err = s.book.Count(ctx); err != nil {
 		return nil, nil, err
 	}
-	waiting, inbox, parked, err := outbox.Stats(ctx, s.db)
-	if err != nil {
-		return nil, nil, err
-	}
-	counts["outboxWaiting"], counts["inboxWaiting"], counts["parked"] = waiting, inbox, parked
-	return counts, append(violations, audit.Undelivered("payments", waiting, inbox, parked)...), nil
+	return counts, violations, nil
 }
 
 // wrongAmounts finds payments whose amounts are not the sums of what their attempts moved.
