@@ -177,7 +177,7 @@ func moving(passes ...[]record) func(context.Context) ([]Source, error) {
 func TestWhatOnlyMovesIsNotBroken(t *testing.T) {
 	t.Parallel()
 	held := func(order string) []record {
-		return []record{{name: "inventory", claims: []Claim{{Order: order, What: UnitsHeld}}}}
+		return []record{{name: "orders"}, {name: "inventory", claims: []Claim{{Order: order, What: UnitsHeld}}}}
 	}
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
@@ -191,7 +191,7 @@ func TestWhatOnlyMovesIsNotBroken(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		both := []record{{name: "inventory", claims: []Claim{{Order: "o1", What: UnitsHeld}, {Order: "o3", What: UnitsHeld}}}}
+		both := []record{{name: "orders"}, {name: "inventory", claims: []Claim{{Order: "o1", What: UnitsHeld}, {Order: "o3", What: UnitsHeld}}}}
 		r, err := Run(t.Context(), moving(held("o1"), both, held("o1"), both, held("o1")))
 		if err != nil || r.OK || r.Passes != 5 || len(r.Violations) != 1 || !strings.Contains(r.Violations[0].Detail, "o1") {
 			t.Errorf("%+v, %v; want the one violation that all passes saw", r, err)
