@@ -12,6 +12,7 @@ import (
 )
 
 func main() {
+	node.Tune()
 	contexts := []node.Context{orders.Context(), inventory.Context(), payments.Context()}
 	os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, contexts))
 }
