@@ -128,13 +128,10 @@ func (r *Record) bury(now time.Time) {
 
 // move changes the status, and records the fact if it is one that others wait for.
 func (r *Record) move(to Status, now time.Time) {
-	from := r.Payment.Status
 	r.Payment.Status, r.Payment.Updated = to, now
 	switch to {
 	case Authorized, Declined, Captured, Voided, Refunded:
-		if to != from {
-			r.Facts = append(r.Facts, Fact{Payment: r.Payment, At: now})
-		}
+		r.Facts = append(r.Facts, Fact{Payment: r.Payment, At: now})
 	}
 }
 
@@ -145,19 +142,12 @@ func (r *Record) learn(c Call, o Outcome, err error, now time.Time) {
 		r.miss(c.Step, err)
 		return
 	}
-	// Every word of the provider says what became of the authorization too.
-	if a, ok := r.Attempts[StepAuthorize]; ok && !a.final() {
-		switch {
-		case o.Authorized > 0:
-			r.end(StepAuthorize, Succeeded, o.Authorized, o.Ref, "", now)
-		case o.State == StateDeclined:
-			r.end(StepAuthorize, Refused, 0, o.Ref, o.Decline, now)
-		case o.State == StateVoided:
-			r.end(StepAuthorize, Refused, 0, o.Ref, "voided", now)
+	// Every word of the provider settles every attempt that it says something about: it may come before the answer to
+	// the call that did it, or instead of it.
+	for step, a := range r.Attempts {
+		if !a.final() {
+			r.settle(step, o, now)
 		}
-	}
-	if a, ok := r.Attempts[c.Step]; ok && !a.final() {
-		r.endStep(c.Step, o, now)
 	}
 	to, ok := next(r.Payment.Status, o.cause())
 	if !ok {
@@ -165,32 +155,67 @@ func (r *Record) learn(c Call, o Outcome, err error, now time.Time) {
 	}
 	p := &r.Payment
 	p.Authorized, p.Captured, p.Voided, p.Refunded = o.Authorized, o.Captured, o.Voided, o.Refunded
+	r.credit(o, now)
 	if to == Declined {
 		p.Decline = o.Decline
 	}
 	r.move(to, now)
 }
 
-// endStep ends the attempt of a step other than authorize. While the provider still holds what the step was to move,
-// there is no outcome.
-func (r *Record) endStep(step Step, o Outcome, now time.Time) {
-	done := map[Step]struct {
-		moved int64
-		state bool
-	}{
-		StepCapture: {o.Captured, o.State == StateCaptured || o.State == StateRefunded},
-		StepVoid:    {o.Voided, o.State == StateVoided || o.State == StateDeclined},
-		StepRefund:  {o.Refunded, o.State == StateRefunded},
-	}
-	d, ok := done[step]
-	switch {
-	case !ok || o.State == StateAbsent || o.State == StateAuthorized:
-	case d.state:
-		r.end(step, Succeeded, d.moved, o.Ref, "", now)
-	case step != StepRefund:
-		r.end(step, Refused, 0, o.Ref, "too_late", now)
+// settle ends an attempt if the provider's word decides it. While the provider still holds what the step was to move,
+// there is no outcome. A charge only goes on from state to state, so that an old word settles nothing wrongly.
+func (r *Record) settle(step Step, o Outcome, now time.Time) {
+	ended := o.State == StateDeclined || o.State == StateVoided
+	switch step {
+	case StepAuthorize:
+		switch {
+		case o.Authorized > 0:
+			r.end(step, Succeeded, o.Authorized, o.Ref, "", now)
+		case o.State == StateDeclined:
+			r.end(step, Refused, 0, o.Ref, o.Decline, now)
+		case o.State == StateVoided:
+			r.end(step, Refused, 0, o.Ref, "voided", now)
+		}
+	case StepCapture:
+		switch {
+		case o.State == StateCaptured || o.State == StateRefunded:
+			r.end(step, Succeeded, o.Captured, o.Ref, "", now)
+		case ended:
+			r.end(step, Refused, 0, o.Ref, "too_late", now)
+		}
+	case StepVoid:
+		switch {
+		case ended:
+			r.end(step, Succeeded, o.Voided, o.Ref, "", now)
+		case o.State == StateCaptured || o.State == StateRefunded:
+			r.end(step, Refused, 0, o.Ref, "too_late", now)
+		}
+	case StepRefund:
+		if o.State == StateRefunded {
+			r.end(step, Succeeded, o.Refunded, o.Ref, "", now)
+		}
 	}
 }
+
+// credit notes what the provider moved without having been asked, such as a hold that lapsed or a refund made by hand at
+// the provider, as an attempt of its own making: a payment's amounts always follow from its attempts.
+func (r *Record) credit(o Outcome, now time.Time) {
+	for _, m := range []struct {
+		step  Step
+		moved int64
+	}{{StepCapture, o.Captured}, {StepVoid, o.Voided}, {StepRefund, o.Refunded}} {
+		if m.moved == r.Attempts[m.step].Amount {
+			continue
+		}
+		if r.Attempts[m.step].Step == "" {
+			r.start(m.step, now)
+		}
+		r.end(m.step, Succeeded, m.moved, o.Ref, byProvider, now)
+	}
+}
+
+// byProvider marks an attempt that was not ours.
+const byProvider = "by_provider"
 
 func (r *Record) end(step Step, result Result, amount int64, ref, reason string, now time.Time) {
 	a := r.Attempts[step]

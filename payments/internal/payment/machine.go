@@ -61,6 +61,8 @@ func Moves() []Move {
 		{Pending, SaysAuthorized, Authorized},
 		{Pending, SaysDeclined, Declined},
 		{Pending, SaysVoided, Voided},
+		{Pending, SaysCaptured, Captured}, // by hand at the provider, while its answer was lost
+		{Pending, SaysRefunded, Refunded},
 		{Pending, AskVoid, Voiding},
 
 		{Authorized, AskCapture, Capturing},

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/orderkeep/orderkeep/internal/card"
 	"github.com/orderkeep/orderkeep/internal/fault"
@@ -227,8 +229,8 @@ func (s *Service) check(q Request) error {
 		slices.Sort(names)
 		return fault.New(fault.Invalid, "unknown_provider", "There is no such payment provider. There is: %s.", strings.Join(names, ", "))
 	}
-	if q.Token == "" || len(q.Token) > maxToken {
-		return fault.New(fault.Invalid, "invalid_token", "The token must have 1 to %d characters.", maxToken)
+	if n := utf8.RuneCountInString(q.Token); n == 0 || n > maxToken || !utf8.ValidString(q.Token) || strings.ContainsFunc(q.Token, unicode.IsControl) {
+		return fault.New(fault.Invalid, "invalid_token", "The token must have 1 to %d characters, none of them a control character.", maxToken)
 	}
 	return nil
 }

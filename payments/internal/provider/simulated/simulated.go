@@ -63,21 +63,18 @@ func (p *Provider) Close() error {
 // same: a caller that hangs up does not stop a provider.
 func (p *Provider) Authorize(ctx context.Context, c payment.Charge) (payment.Outcome, error) {
 	s := read(c.Token)
-	if s.down || s.downFor > 0 {
-		first, _, err := p.called(ctx, c.Key)
+	if s.down {
+		return payment.Outcome{}, payment.ErrUnavailable
+	}
+	if s.downFor > 0 || s.lost && !s.acts {
+		times, away, err := p.called(ctx, c.Key, s.downFor)
 		if err != nil {
 			return payment.Outcome{}, err
 		}
-		if s.down || p.now().Before(first.Add(s.downFor)) {
+		if away {
 			return payment.Outcome{}, payment.ErrUnavailable
 		}
-	}
-	if s.lost && !s.acts {
-		_, times, err := p.called(ctx, c.Key)
-		if err != nil {
-			return payment.Outcome{}, err
-		}
-		if times == 1 { // the first call never arrives; the repeat does
+		if s.lost && times == 1 { // the first call never arrives; the repeat does
 			return payment.Outcome{}, payment.ErrUnknownOutcome
 		}
 	}
@@ -95,7 +92,7 @@ func (p *Provider) Authorize(ctx context.Context, c payment.Charge) (payment.Out
 	if err != nil {
 		return payment.Outcome{}, err
 	}
-	if s.lost && fresh {
+	if s.lost && s.acts && fresh {
 		return payment.Outcome{}, payment.ErrUnknownOutcome
 	}
 	if s.slow > 0 && fresh {
@@ -112,6 +109,9 @@ func (p *Provider) Authorize(ctx context.Context, c payment.Charge) (payment.Out
 
 // Lookup implements payment.Provider.
 func (p *Provider) Lookup(ctx context.Context, key string) (payment.Outcome, error) {
+	if err := p.reached(ctx, key); err != nil {
+		return payment.Outcome{}, err
+	}
 	var ch charge
 	err := p.db.Read(ctx, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM charges WHERE key = $1`, key)
@@ -125,13 +125,16 @@ func (p *Provider) Lookup(ctx context.Context, key string) (payment.Outcome, err
 		return errors.Join(err, rows.Err())
 	})
 	if err != nil {
-		return payment.Outcome{}, err
+		return payment.Outcome{}, errors.Join(payment.ErrUnavailable, err)
 	}
 	return ch.outcome(), nil
 }
 
 // Capture implements payment.Provider.
 func (p *Provider) Capture(ctx context.Context, key string) (payment.Outcome, error) {
+	if err := p.reached(ctx, key); err != nil {
+		return payment.Outcome{}, err
+	}
 	o, _, err := p.change(ctx, key, func(ch *charge) {
 		if ch.state == authorized {
 			ch.state, ch.captured = captured, ch.authorized
@@ -142,6 +145,9 @@ func (p *Provider) Capture(ctx context.Context, key string) (payment.Outcome, er
 
 // Void implements payment.Provider.
 func (p *Provider) Void(ctx context.Context, key string) (payment.Outcome, error) {
+	if err := p.reached(ctx, key); err != nil {
+		return payment.Outcome{}, err
+	}
 	o, _, err := p.change(ctx, key, func(ch *charge) {
 		if ch.state == authorized || ch.state == "" {
 			ch.state, ch.voided = voided, ch.authorized
@@ -152,6 +158,9 @@ func (p *Provider) Void(ctx context.Context, key string) (payment.Outcome, error
 
 // Refund implements payment.Provider.
 func (p *Provider) Refund(ctx context.Context, key string) (payment.Outcome, error) {
+	if err := p.reached(ctx, key); err != nil {
+		return payment.Outcome{}, err
+	}
 	o, _, err := p.change(ctx, key, func(ch *charge) {
 		if ch.state == captured {
 			ch.state, ch.refunded = refunded, ch.captured
@@ -170,29 +179,44 @@ func (p *Provider) change(ctx context.Context, key string, f func(*charge)) (o p
 	return c.after.outcome(), c.changed, nil
 }
 
-// called notes that a call came, and says when the first of its key did and how many there have been.
-func (p *Provider) called(ctx context.Context, key string) (first time.Time, times int64, err error) {
-	at := p.now().UnixMicro()
+// called notes that a call for money came, says how many there have been of its key, and whether the provider is away: it
+// is for downFor after the first of them.
+func (p *Provider) called(ctx context.Context, key string, downFor time.Duration) (times int64, away bool, err error) {
+	now := p.now()
+	var n, until int64 // not the results: after ctx has ended the command may still write them
 	err = p.batch.Do(ctx, &command{exec: func(tx *db.Tx) error {
-		rows, err := tx.Query(`INSERT INTO calls (key, first_at, times) VALUES ($1, $2, 1)
-			ON CONFLICT (key) DO UPDATE SET times = calls.times + 1 RETURNING first_at, times`, key, at)
+		rows, err := tx.Query(`INSERT INTO calls (key, times, away_until) VALUES ($1, 1, $2)
+			ON CONFLICT (key) DO UPDATE SET times = calls.times + 1 RETURNING times, away_until`, key, now.Add(downFor).UnixMicro())
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
-		var us int64
 		for rows.Next() {
-			if err := rows.Scan(&us, &times); err != nil {
+			if err := rows.Scan(&n, &until); err != nil {
 				return err
 			}
 		}
-		first = time.UnixMicro(us)
 		return rows.Err()
 	}})
 	if err != nil {
-		return time.Time{}, 0, errors.Join(payment.ErrUnavailable, err)
+		return 0, false, errors.Join(payment.ErrUnavailable, err)
 	}
-	return first, times, nil
+	return n, now.UnixMicro() < until, nil
+}
+
+// reached fails with ErrUnavailable while a script keeps the provider away from all calls about a charge.
+func (p *Provider) reached(ctx context.Context, key string) error {
+	var until int64
+	err := p.db.QueryRow(ctx, `SELECT away_until FROM calls WHERE key = $1`, key).Scan(&until)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return errors.Join(payment.ErrUnavailable, err)
+	case p.now().UnixMicro() < until:
+		return payment.ErrUnavailable
+	}
+	return nil
 }
 
 type state string

@@ -11,8 +11,8 @@ type script struct {
 	slow    time.Duration // answer so much later
 	lost    bool          // the first answer gets lost: the caller does not know
 	acts    bool          // with lost: the call arrives all the same
-	down    bool          // away, always
-	downFor time.Duration // away for so long after the first call
+	down    bool          // away whenever money is asked for
+	downFor time.Duration // away for every call about the charge, for so long after the first
 }
 
 // declines are the test tokens that fail, with the codes that merchants know them by
@@ -40,8 +40,8 @@ const (
 	timeoutCharged    = "pm_simulated_timeout_charged"     // holds the money, and the answer is lost
 	timeoutDeclined   = "pm_simulated_timeout_declined"    // declines, and the answer is lost
 	timeoutNotCharged = "pm_simulated_timeout_not_charged" // the first call is lost; the repeat holds the money
-	down              = "pm_simulated_down"                // away, always
-	downPrefix        = "pm_simulated_down_"               // away for a while after the first call
+	down              = "pm_simulated_down"                // away whenever money is asked for; what gives it back is answered, so that an order can end
+	downPrefix        = "pm_simulated_down_"               // away for every call about the charge, for a while after the first
 	slowPrefix        = "pm_simulated_slow_"               // holds the money, and answers later
 
 	// longest bounds a script's time, so that a test's typo does not hold a call for hours.

@@ -17,9 +17,9 @@ CREATE TABLE charges (
     updated_at       BIGINT NOT NULL
 ) WITHOUT ROWID;
 
--- Each call that asked for money, answered or not: how often it came and when it came first.
+-- Calls for money whose script counts them, by key: how often they came, and until when the provider is away for this charge.
 CREATE TABLE calls (
-    key      TEXT   NOT NULL PRIMARY KEY,
-    first_at BIGINT NOT NULL,
-    times    BIGINT NOT NULL
+    key        TEXT   NOT NULL PRIMARY KEY,
+    times      BIGINT NOT NULL,
+    away_until BIGINT NOT NULL
 ) WITHOUT ROWID;
