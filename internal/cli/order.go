@@ -187,7 +187,7 @@ func at(t time.Time) string {
 }
 
 type orderListCmd struct {
-	Status   *string   `enum:"pending,confirmed,rejected,cancelled" placeholder:"STATUS" help:"Only pending, confirmed, rejected or cancelled orders."`
+	Status   *string   `enum:"pending,confirmed,rejected,cancelled,fulfilled,returned" placeholder:"STATUS" help:"Only orders of this status: pending, confirmed, rejected, cancelled, fulfilled or returned."`
 	Customer string    `placeholder:"NAME" help:"Only this customer's orders."`
 	From     time.Time `placeholder:"TIME" help:"Only orders placed at or after this time (RFC 3339)."`
 	Before   time.Time `placeholder:"TIME" help:"Only orders placed before this time (RFC 3339)."`

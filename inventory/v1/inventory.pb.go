@@ -39,6 +39,8 @@ const (
 	ReservationState_RESERVATION_STATE_RELEASED ReservationState = 3
 	// The units have left the shelf.
 	ReservationState_RESERVATION_STATE_COMMITTED ReservationState = 4
+	// The units had left the shelf and came back.
+	ReservationState_RESERVATION_STATE_RETURNED ReservationState = 5
 )
 
 // Enum value maps for ReservationState.
@@ -49,6 +51,7 @@ var (
 		2: "RESERVATION_STATE_REFUSED",
 		3: "RESERVATION_STATE_RELEASED",
 		4: "RESERVATION_STATE_COMMITTED",
+		5: "RESERVATION_STATE_RETURNED",
 	}
 	ReservationState_value = map[string]int32{
 		"RESERVATION_STATE_UNSPECIFIED": 0,
@@ -56,6 +59,7 @@ var (
 		"RESERVATION_STATE_REFUSED":     2,
 		"RESERVATION_STATE_RELEASED":    3,
 		"RESERVATION_STATE_COMMITTED":   4,
+		"RESERVATION_STATE_RETURNED":    5,
 	}
 )
 
@@ -634,8 +638,9 @@ func (x *StockReleased) GetReleasedAt() *timestamppb.Timestamp {
 
 // StockCommitted: the units of an order's reservation have left the shelf.
 type StockCommitted struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	OrderId       string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	OrderId string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	// Empty when they had left before.
 	Lines         []*Line                `protobuf:"bytes,2,rep,name=lines,proto3" json:"lines,omitempty"`
 	CommittedAt   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=committed_at,json=committedAt,proto3" json:"committed_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -693,6 +698,68 @@ func (x *StockCommitted) GetCommittedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// StockReturned: the units of a returned order are on hand again.
+type StockReturned struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	OrderId string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	// Empty when they had come back before.
+	Lines         []*Line                `protobuf:"bytes,2,rep,name=lines,proto3" json:"lines,omitempty"`
+	ReturnedAt    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=returned_at,json=returnedAt,proto3" json:"returned_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StockReturned) Reset() {
+	*x = StockReturned{}
+	mi := &file_inventory_v1_inventory_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StockReturned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StockReturned) ProtoMessage() {}
+
+func (x *StockReturned) ProtoReflect() protoreflect.Message {
+	mi := &file_inventory_v1_inventory_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StockReturned.ProtoReflect.Descriptor instead.
+func (*StockReturned) Descriptor() ([]byte, []int) {
+	return file_inventory_v1_inventory_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *StockReturned) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+func (x *StockReturned) GetLines() []*Line {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+func (x *StockReturned) GetReturnedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReturnedAt
+	}
+	return nil
+}
+
 // StockAdjusted: on hand changed for a reason other than an order.
 type StockAdjusted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -708,7 +775,7 @@ type StockAdjusted struct {
 
 func (x *StockAdjusted) Reset() {
 	*x = StockAdjusted{}
-	mi := &file_inventory_v1_inventory_proto_msgTypes[12]
+	mi := &file_inventory_v1_inventory_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +787,7 @@ func (x *StockAdjusted) String() string {
 func (*StockAdjusted) ProtoMessage() {}
 
 func (x *StockAdjusted) ProtoReflect() protoreflect.Message {
-	mi := &file_inventory_v1_inventory_proto_msgTypes[12]
+	mi := &file_inventory_v1_inventory_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +800,7 @@ func (x *StockAdjusted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StockAdjusted.ProtoReflect.Descriptor instead.
 func (*StockAdjusted) Descriptor() ([]byte, []int) {
-	return file_inventory_v1_inventory_proto_rawDescGZIP(), []int{12}
+	return file_inventory_v1_inventory_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StockAdjusted) GetSku() string {
@@ -816,7 +883,12 @@ const file_inventory_v1_inventory_proto_rawDesc = "" +
 	"\x0eStockCommitted\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x122\n" +
 	"\x05lines\x18\x02 \x03(\v2\x1c.orderkeep.inventory.v1.LineR\x05lines\x12=\n" +
-	"\fcommitted_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vcommittedAt\"\xc1\x01\n" +
+	"\fcommitted_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vcommittedAt\"\x9b\x01\n" +
+	"\rStockReturned\x12\x19\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\x122\n" +
+	"\x05lines\x18\x02 \x03(\v2\x1c.orderkeep.inventory.v1.LineR\x05lines\x12;\n" +
+	"\vreturned_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"returnedAt\"\xc1\x01\n" +
 	"\rStockAdjusted\x12\x10\n" +
 	"\x03sku\x18\x01 \x01(\tR\x03sku\x12\x1a\n" +
 	"\blocation\x18\x02 \x01(\tR\blocation\x12\x14\n" +
@@ -824,13 +896,14 @@ const file_inventory_v1_inventory_proto_rawDesc = "" +
 	"\aon_hand\x18\x04 \x01(\x03R\x06onHand\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12;\n" +
 	"\vadjusted_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"adjustedAt*\xb5\x01\n" +
+	"adjustedAt*\xd5\x01\n" +
 	"\x10ReservationState\x12!\n" +
 	"\x1dRESERVATION_STATE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aRESERVATION_STATE_RESERVED\x10\x01\x12\x1d\n" +
 	"\x19RESERVATION_STATE_REFUSED\x10\x02\x12\x1e\n" +
 	"\x1aRESERVATION_STATE_RELEASED\x10\x03\x12\x1f\n" +
-	"\x1bRESERVATION_STATE_COMMITTED\x10\x042\xf9\x02\n" +
+	"\x1bRESERVATION_STATE_COMMITTED\x10\x04\x12\x1e\n" +
+	"\x1aRESERVATION_STATE_RETURNED\x10\x052\xf9\x02\n" +
 	"\x10InventoryService\x12Z\n" +
 	"\aReserve\x12&.orderkeep.inventory.v1.ReserveRequest\x1a'.orderkeep.inventory.v1.ReserveResponse\x12Z\n" +
 	"\aRelease\x12&.orderkeep.inventory.v1.ReleaseRequest\x1a'.orderkeep.inventory.v1.ReleaseResponse\x12W\n" +
@@ -850,7 +923,7 @@ func file_inventory_v1_inventory_proto_rawDescGZIP() []byte {
 }
 
 var file_inventory_v1_inventory_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_inventory_v1_inventory_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_inventory_v1_inventory_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_inventory_v1_inventory_proto_goTypes = []any{
 	(ReservationState)(0),         // 0: orderkeep.inventory.v1.ReservationState
 	(*Line)(nil),                  // 1: orderkeep.inventory.v1.Line
@@ -865,8 +938,9 @@ var file_inventory_v1_inventory_proto_goTypes = []any{
 	(*CheckResponse)(nil),         // 10: orderkeep.inventory.v1.CheckResponse
 	(*StockReleased)(nil),         // 11: orderkeep.inventory.v1.StockReleased
 	(*StockCommitted)(nil),        // 12: orderkeep.inventory.v1.StockCommitted
-	(*StockAdjusted)(nil),         // 13: orderkeep.inventory.v1.StockAdjusted
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*StockReturned)(nil),         // 13: orderkeep.inventory.v1.StockReturned
+	(*StockAdjusted)(nil),         // 14: orderkeep.inventory.v1.StockAdjusted
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_inventory_v1_inventory_proto_depIdxs = []int32{
 	1,  // 0: orderkeep.inventory.v1.ReserveRequest.lines:type_name -> orderkeep.inventory.v1.Line
@@ -875,23 +949,25 @@ var file_inventory_v1_inventory_proto_depIdxs = []int32{
 	1,  // 3: orderkeep.inventory.v1.CheckRequest.lines:type_name -> orderkeep.inventory.v1.Line
 	2,  // 4: orderkeep.inventory.v1.CheckResponse.shortages:type_name -> orderkeep.inventory.v1.Shortage
 	1,  // 5: orderkeep.inventory.v1.StockReleased.lines:type_name -> orderkeep.inventory.v1.Line
-	14, // 6: orderkeep.inventory.v1.StockReleased.released_at:type_name -> google.protobuf.Timestamp
+	15, // 6: orderkeep.inventory.v1.StockReleased.released_at:type_name -> google.protobuf.Timestamp
 	1,  // 7: orderkeep.inventory.v1.StockCommitted.lines:type_name -> orderkeep.inventory.v1.Line
-	14, // 8: orderkeep.inventory.v1.StockCommitted.committed_at:type_name -> google.protobuf.Timestamp
-	14, // 9: orderkeep.inventory.v1.StockAdjusted.adjusted_at:type_name -> google.protobuf.Timestamp
-	3,  // 10: orderkeep.inventory.v1.InventoryService.Reserve:input_type -> orderkeep.inventory.v1.ReserveRequest
-	5,  // 11: orderkeep.inventory.v1.InventoryService.Release:input_type -> orderkeep.inventory.v1.ReleaseRequest
-	7,  // 12: orderkeep.inventory.v1.InventoryService.Commit:input_type -> orderkeep.inventory.v1.CommitRequest
-	9,  // 13: orderkeep.inventory.v1.InventoryService.Check:input_type -> orderkeep.inventory.v1.CheckRequest
-	4,  // 14: orderkeep.inventory.v1.InventoryService.Reserve:output_type -> orderkeep.inventory.v1.ReserveResponse
-	6,  // 15: orderkeep.inventory.v1.InventoryService.Release:output_type -> orderkeep.inventory.v1.ReleaseResponse
-	8,  // 16: orderkeep.inventory.v1.InventoryService.Commit:output_type -> orderkeep.inventory.v1.CommitResponse
-	10, // 17: orderkeep.inventory.v1.InventoryService.Check:output_type -> orderkeep.inventory.v1.CheckResponse
-	14, // [14:18] is the sub-list for method output_type
-	10, // [10:14] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	15, // 8: orderkeep.inventory.v1.StockCommitted.committed_at:type_name -> google.protobuf.Timestamp
+	1,  // 9: orderkeep.inventory.v1.StockReturned.lines:type_name -> orderkeep.inventory.v1.Line
+	15, // 10: orderkeep.inventory.v1.StockReturned.returned_at:type_name -> google.protobuf.Timestamp
+	15, // 11: orderkeep.inventory.v1.StockAdjusted.adjusted_at:type_name -> google.protobuf.Timestamp
+	3,  // 12: orderkeep.inventory.v1.InventoryService.Reserve:input_type -> orderkeep.inventory.v1.ReserveRequest
+	5,  // 13: orderkeep.inventory.v1.InventoryService.Release:input_type -> orderkeep.inventory.v1.ReleaseRequest
+	7,  // 14: orderkeep.inventory.v1.InventoryService.Commit:input_type -> orderkeep.inventory.v1.CommitRequest
+	9,  // 15: orderkeep.inventory.v1.InventoryService.Check:input_type -> orderkeep.inventory.v1.CheckRequest
+	4,  // 16: orderkeep.inventory.v1.InventoryService.Reserve:output_type -> orderkeep.inventory.v1.ReserveResponse
+	6,  // 17: orderkeep.inventory.v1.InventoryService.Release:output_type -> orderkeep.inventory.v1.ReleaseResponse
+	8,  // 18: orderkeep.inventory.v1.InventoryService.Commit:output_type -> orderkeep.inventory.v1.CommitResponse
+	10, // 19: orderkeep.inventory.v1.InventoryService.Check:output_type -> orderkeep.inventory.v1.CheckResponse
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_inventory_v1_inventory_proto_init() }
@@ -905,7 +981,7 @@ func file_inventory_v1_inventory_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_inventory_v1_inventory_proto_rawDesc), len(file_inventory_v1_inventory_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,10 +36,11 @@ const (
 type InventoryServiceClient interface {
 	// Reserve holds all lines of an order or none. Lines of one SKU are summed first.
 	// Repeated with the same reservation_id, it gives the first answer. After Release it is refused
-	// with state RESERVATION_STATE_RELEASED, even when the Release arrived first.
+	// with state RESERVATION_STATE_RELEASED, even when the Release arrived first. What becomes of the units afterwards
+	// (Commit, a return) does not change the first answer.
 	Reserve(ctx context.Context, in *ReserveRequest, opts ...grpc.CallOption) (*ReserveResponse, error)
 	// Release puts the units of a reservation back. A reservation never seen leaves a tombstone, so that a
-	// late Reserve is refused. Repeating it does nothing more. A committed reservation is FAILED_PRECONDITION.
+	// late Reserve is refused. Repeating it does nothing more. A committed or returned reservation is FAILED_PRECONDITION.
 	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
 	// Commit takes the units of a reservation off the shelf (on hand and reserved both fall) and
 	// writes the movements. Repeating it does nothing more.
@@ -103,10 +104,11 @@ func (c *inventoryServiceClient) Check(ctx context.Context, in *CheckRequest, op
 type InventoryServiceServer interface {
 	// Reserve holds all lines of an order or none. Lines of one SKU are summed first.
 	// Repeated with the same reservation_id, it gives the first answer. After Release it is refused
-	// with state RESERVATION_STATE_RELEASED, even when the Release arrived first.
+	// with state RESERVATION_STATE_RELEASED, even when the Release arrived first. What becomes of the units afterwards
+	// (Commit, a return) does not change the first answer.
 	Reserve(context.Context, *ReserveRequest) (*ReserveResponse, error)
 	// Release puts the units of a reservation back. A reservation never seen leaves a tombstone, so that a
-	// late Reserve is refused. Repeating it does nothing more. A committed reservation is FAILED_PRECONDITION.
+	// late Reserve is refused. Repeating it does nothing more. A committed or returned reservation is FAILED_PRECONDITION.
 	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
 	// Commit takes the units of a reservation off the shelf (on hand and reserved both fall) and
 	// writes the movements. Repeating it does nothing more.

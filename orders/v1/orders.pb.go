@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: orders/v1/orders.proto
 
-// The contract of Orders for other programs: look up and cancel over gRPC, and the events that it publishes.
+// The contract of Orders for other programs: look up, cancel, fulfil and return over gRPC, and the events that it publishes.
 // Customers' orders are placed over REST (openapi.yaml beside this file).
 
 package ordersv1
@@ -33,6 +33,8 @@ const (
 	OrderStatus_ORDER_STATUS_CONFIRMED   OrderStatus = 2
 	OrderStatus_ORDER_STATUS_REJECTED    OrderStatus = 3
 	OrderStatus_ORDER_STATUS_CANCELLED   OrderStatus = 4
+	OrderStatus_ORDER_STATUS_FULFILLED   OrderStatus = 5
+	OrderStatus_ORDER_STATUS_RETURNED    OrderStatus = 6
 )
 
 // Enum value maps for OrderStatus.
@@ -43,6 +45,8 @@ var (
 		2: "ORDER_STATUS_CONFIRMED",
 		3: "ORDER_STATUS_REJECTED",
 		4: "ORDER_STATUS_CANCELLED",
+		5: "ORDER_STATUS_FULFILLED",
+		6: "ORDER_STATUS_RETURNED",
 	}
 	OrderStatus_value = map[string]int32{
 		"ORDER_STATUS_UNSPECIFIED": 0,
@@ -50,6 +54,8 @@ var (
 		"ORDER_STATUS_CONFIRMED":   2,
 		"ORDER_STATUS_REJECTED":    3,
 		"ORDER_STATUS_CANCELLED":   4,
+		"ORDER_STATUS_FULFILLED":   5,
+		"ORDER_STATUS_RETURNED":    6,
 	}
 )
 
@@ -209,7 +215,7 @@ type Order struct {
 	TotalMinor int64                  `protobuf:"varint,4,opt,name=total_minor,json=totalMinor,proto3" json:"total_minor,omitempty"`
 	Lines      []*OrderLine           `protobuf:"bytes,5,rep,name=lines,proto3" json:"lines,omitempty"`
 	Customer   string                 `protobuf:"bytes,6,opt,name=customer,proto3" json:"customer,omitempty"`
-	// Why the order was rejected or cancelled, as a stable code.
+	// Why the order was rejected, as a stable code, or cancelled or returned, in the words of whoever did it.
 	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
 	Shortages     []*Shortage            `protobuf:"bytes,8,rep,name=shortages,proto3" json:"shortages,omitempty"`
 	CorrelationId string                 `protobuf:"bytes,9,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
@@ -631,6 +637,190 @@ func (x *CancelOrderResponse) GetOrder() *Order {
 	return nil
 }
 
+type FulfilOrderRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrderId       string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FulfilOrderRequest) Reset() {
+	*x = FulfilOrderRequest{}
+	mi := &file_orders_v1_orders_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FulfilOrderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FulfilOrderRequest) ProtoMessage() {}
+
+func (x *FulfilOrderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orders_v1_orders_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FulfilOrderRequest.ProtoReflect.Descriptor instead.
+func (*FulfilOrderRequest) Descriptor() ([]byte, []int) {
+	return file_orders_v1_orders_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *FulfilOrderRequest) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+type FulfilOrderResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Order         *Order                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FulfilOrderResponse) Reset() {
+	*x = FulfilOrderResponse{}
+	mi := &file_orders_v1_orders_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FulfilOrderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FulfilOrderResponse) ProtoMessage() {}
+
+func (x *FulfilOrderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_orders_v1_orders_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FulfilOrderResponse.ProtoReflect.Descriptor instead.
+func (*FulfilOrderResponse) Descriptor() ([]byte, []int) {
+	return file_orders_v1_orders_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *FulfilOrderResponse) GetOrder() *Order {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+type ReturnOrderRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrderId       string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReturnOrderRequest) Reset() {
+	*x = ReturnOrderRequest{}
+	mi := &file_orders_v1_orders_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReturnOrderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReturnOrderRequest) ProtoMessage() {}
+
+func (x *ReturnOrderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_orders_v1_orders_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReturnOrderRequest.ProtoReflect.Descriptor instead.
+func (*ReturnOrderRequest) Descriptor() ([]byte, []int) {
+	return file_orders_v1_orders_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ReturnOrderRequest) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+func (x *ReturnOrderRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type ReturnOrderResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Order         *Order                 `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReturnOrderResponse) Reset() {
+	*x = ReturnOrderResponse{}
+	mi := &file_orders_v1_orders_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReturnOrderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReturnOrderResponse) ProtoMessage() {}
+
+func (x *ReturnOrderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_orders_v1_orders_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReturnOrderResponse.ProtoReflect.Descriptor instead.
+func (*ReturnOrderResponse) Descriptor() ([]byte, []int) {
+	return file_orders_v1_orders_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ReturnOrderResponse) GetOrder() *Order {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
 // OrderConfirmed: the stock is held, the money authorized, the order will be served.
 type OrderConfirmed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -646,7 +836,7 @@ type OrderConfirmed struct {
 
 func (x *OrderConfirmed) Reset() {
 	*x = OrderConfirmed{}
-	mi := &file_orders_v1_orders_proto_msgTypes[9]
+	mi := &file_orders_v1_orders_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +848,7 @@ func (x *OrderConfirmed) String() string {
 func (*OrderConfirmed) ProtoMessage() {}
 
 func (x *OrderConfirmed) ProtoReflect() protoreflect.Message {
-	mi := &file_orders_v1_orders_proto_msgTypes[9]
+	mi := &file_orders_v1_orders_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +861,7 @@ func (x *OrderConfirmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderConfirmed.ProtoReflect.Descriptor instead.
 func (*OrderConfirmed) Descriptor() ([]byte, []int) {
-	return file_orders_v1_orders_proto_rawDescGZIP(), []int{9}
+	return file_orders_v1_orders_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *OrderConfirmed) GetOrderId() string {
@@ -730,7 +920,7 @@ type OrderRejected struct {
 
 func (x *OrderRejected) Reset() {
 	*x = OrderRejected{}
-	mi := &file_orders_v1_orders_proto_msgTypes[10]
+	mi := &file_orders_v1_orders_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +932,7 @@ func (x *OrderRejected) String() string {
 func (*OrderRejected) ProtoMessage() {}
 
 func (x *OrderRejected) ProtoReflect() protoreflect.Message {
-	mi := &file_orders_v1_orders_proto_msgTypes[10]
+	mi := &file_orders_v1_orders_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +945,7 @@ func (x *OrderRejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderRejected.ProtoReflect.Descriptor instead.
 func (*OrderRejected) Descriptor() ([]byte, []int) {
-	return file_orders_v1_orders_proto_rawDescGZIP(), []int{10}
+	return file_orders_v1_orders_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *OrderRejected) GetOrderId() string {
@@ -800,7 +990,7 @@ type OrderCancelled struct {
 
 func (x *OrderCancelled) Reset() {
 	*x = OrderCancelled{}
-	mi := &file_orders_v1_orders_proto_msgTypes[11]
+	mi := &file_orders_v1_orders_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +1002,7 @@ func (x *OrderCancelled) String() string {
 func (*OrderCancelled) ProtoMessage() {}
 
 func (x *OrderCancelled) ProtoReflect() protoreflect.Message {
-	mi := &file_orders_v1_orders_proto_msgTypes[11]
+	mi := &file_orders_v1_orders_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +1015,7 @@ func (x *OrderCancelled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderCancelled.ProtoReflect.Descriptor instead.
 func (*OrderCancelled) Descriptor() ([]byte, []int) {
-	return file_orders_v1_orders_proto_rawDescGZIP(), []int{11}
+	return file_orders_v1_orders_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OrderCancelled) GetOrderId() string {
@@ -850,6 +1040,138 @@ func (x *OrderCancelled) GetCancelledAt() *timestamppb.Timestamp {
 }
 
 func (x *OrderCancelled) GetPaid() bool {
+	if x != nil {
+		return x.Paid
+	}
+	return false
+}
+
+// OrderFulfilled: a confirmed order was handed over, whole. Inventory takes its units off the shelf, Payments captures its money.
+type OrderFulfilled struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	OrderId     string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	FulfilledAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=fulfilled_at,json=fulfilledAt,proto3" json:"fulfilled_at,omitempty"`
+	// True if the order had a payment, so that Payments has something to capture.
+	Paid          bool `protobuf:"varint,3,opt,name=paid,proto3" json:"paid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderFulfilled) Reset() {
+	*x = OrderFulfilled{}
+	mi := &file_orders_v1_orders_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderFulfilled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderFulfilled) ProtoMessage() {}
+
+func (x *OrderFulfilled) ProtoReflect() protoreflect.Message {
+	mi := &file_orders_v1_orders_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderFulfilled.ProtoReflect.Descriptor instead.
+func (*OrderFulfilled) Descriptor() ([]byte, []int) {
+	return file_orders_v1_orders_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *OrderFulfilled) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+func (x *OrderFulfilled) GetFulfilledAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FulfilledAt
+	}
+	return nil
+}
+
+func (x *OrderFulfilled) GetPaid() bool {
+	if x != nil {
+		return x.Paid
+	}
+	return false
+}
+
+// OrderReturned: a fulfilled order came back, whole. Inventory puts its units back on hand, Payments refunds its money.
+type OrderReturned struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	OrderId    string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	Reason     string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	ReturnedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=returned_at,json=returnedAt,proto3" json:"returned_at,omitempty"`
+	// True if the order had a payment, so that Payments has something to give back.
+	Paid          bool `protobuf:"varint,4,opt,name=paid,proto3" json:"paid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderReturned) Reset() {
+	*x = OrderReturned{}
+	mi := &file_orders_v1_orders_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderReturned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderReturned) ProtoMessage() {}
+
+func (x *OrderReturned) ProtoReflect() protoreflect.Message {
+	mi := &file_orders_v1_orders_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderReturned.ProtoReflect.Descriptor instead.
+func (*OrderReturned) Descriptor() ([]byte, []int) {
+	return file_orders_v1_orders_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *OrderReturned) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+func (x *OrderReturned) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *OrderReturned) GetReturnedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReturnedAt
+	}
+	return nil
+}
+
+func (x *OrderReturned) GetPaid() bool {
 	if x != nil {
 		return x.Paid
 	}
@@ -899,6 +1221,15 @@ const file_orders_v1_orders_proto_rawDesc = "" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"G\n" +
 	"\x13CancelOrderResponse\x120\n" +
+	"\x05order\x18\x01 \x01(\v2\x1a.orderkeep.orders.v1.OrderR\x05order\"/\n" +
+	"\x12FulfilOrderRequest\x12\x19\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\"G\n" +
+	"\x13FulfilOrderResponse\x120\n" +
+	"\x05order\x18\x01 \x01(\v2\x1a.orderkeep.orders.v1.OrderR\x05order\"G\n" +
+	"\x12ReturnOrderRequest\x12\x19\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"G\n" +
+	"\x13ReturnOrderResponse\x120\n" +
 	"\x05order\x18\x01 \x01(\v2\x1a.orderkeep.orders.v1.OrderR\x05order\"\xf9\x01\n" +
 	"\x0eOrderConfirmed\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x1a\n" +
@@ -918,18 +1249,32 @@ const file_orders_v1_orders_proto_rawDesc = "" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12=\n" +
 	"\fcancelled_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vcancelledAt\x12\x12\n" +
-	"\x04paid\x18\x04 \x01(\bR\x04paid*\x98\x01\n" +
+	"\x04paid\x18\x04 \x01(\bR\x04paid\"~\n" +
+	"\x0eOrderFulfilled\x12\x19\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\x12=\n" +
+	"\ffulfilled_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vfulfilledAt\x12\x12\n" +
+	"\x04paid\x18\x03 \x01(\bR\x04paid\"\x93\x01\n" +
+	"\rOrderReturned\x12\x19\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12;\n" +
+	"\vreturned_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"returnedAt\x12\x12\n" +
+	"\x04paid\x18\x04 \x01(\bR\x04paid*\xcf\x01\n" +
 	"\vOrderStatus\x12\x1c\n" +
 	"\x18ORDER_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14ORDER_STATUS_PENDING\x10\x01\x12\x1a\n" +
 	"\x16ORDER_STATUS_CONFIRMED\x10\x02\x12\x19\n" +
 	"\x15ORDER_STATUS_REJECTED\x10\x03\x12\x1a\n" +
-	"\x16ORDER_STATUS_CANCELLED\x10\x042\xa9\x02\n" +
+	"\x16ORDER_STATUS_CANCELLED\x10\x04\x12\x1a\n" +
+	"\x16ORDER_STATUS_FULFILLED\x10\x05\x12\x19\n" +
+	"\x15ORDER_STATUS_RETURNED\x10\x062\xed\x03\n" +
 	"\rOrdersService\x12]\n" +
 	"\n" +
 	"PlaceOrder\x12&.orderkeep.orders.v1.PlaceOrderRequest\x1a'.orderkeep.orders.v1.PlaceOrderResponse\x12W\n" +
 	"\bGetOrder\x12$.orderkeep.orders.v1.GetOrderRequest\x1a%.orderkeep.orders.v1.GetOrderResponse\x12`\n" +
-	"\vCancelOrder\x12'.orderkeep.orders.v1.CancelOrderRequest\x1a(.orderkeep.orders.v1.CancelOrderResponseB3Z1github.com/orderkeep/orderkeep/orders/v1;ordersv1b\x06proto3"
+	"\vCancelOrder\x12'.orderkeep.orders.v1.CancelOrderRequest\x1a(.orderkeep.orders.v1.CancelOrderResponse\x12`\n" +
+	"\vFulfilOrder\x12'.orderkeep.orders.v1.FulfilOrderRequest\x1a(.orderkeep.orders.v1.FulfilOrderResponse\x12`\n" +
+	"\vReturnOrder\x12'.orderkeep.orders.v1.ReturnOrderRequest\x1a(.orderkeep.orders.v1.ReturnOrderResponseB3Z1github.com/orderkeep/orderkeep/orders/v1;ordersv1b\x06proto3"
 
 var (
 	file_orders_v1_orders_proto_rawDescOnce sync.Once
@@ -944,7 +1289,7 @@ func file_orders_v1_orders_proto_rawDescGZIP() []byte {
 }
 
 var file_orders_v1_orders_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_orders_v1_orders_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_orders_v1_orders_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_orders_v1_orders_proto_goTypes = []any{
 	(OrderStatus)(0),              // 0: orderkeep.orders.v1.OrderStatus
 	(*OrderLine)(nil),             // 1: orderkeep.orders.v1.OrderLine
@@ -956,36 +1301,50 @@ var file_orders_v1_orders_proto_goTypes = []any{
 	(*GetOrderResponse)(nil),      // 7: orderkeep.orders.v1.GetOrderResponse
 	(*CancelOrderRequest)(nil),    // 8: orderkeep.orders.v1.CancelOrderRequest
 	(*CancelOrderResponse)(nil),   // 9: orderkeep.orders.v1.CancelOrderResponse
-	(*OrderConfirmed)(nil),        // 10: orderkeep.orders.v1.OrderConfirmed
-	(*OrderRejected)(nil),         // 11: orderkeep.orders.v1.OrderRejected
-	(*OrderCancelled)(nil),        // 12: orderkeep.orders.v1.OrderCancelled
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*FulfilOrderRequest)(nil),    // 10: orderkeep.orders.v1.FulfilOrderRequest
+	(*FulfilOrderResponse)(nil),   // 11: orderkeep.orders.v1.FulfilOrderResponse
+	(*ReturnOrderRequest)(nil),    // 12: orderkeep.orders.v1.ReturnOrderRequest
+	(*ReturnOrderResponse)(nil),   // 13: orderkeep.orders.v1.ReturnOrderResponse
+	(*OrderConfirmed)(nil),        // 14: orderkeep.orders.v1.OrderConfirmed
+	(*OrderRejected)(nil),         // 15: orderkeep.orders.v1.OrderRejected
+	(*OrderCancelled)(nil),        // 16: orderkeep.orders.v1.OrderCancelled
+	(*OrderFulfilled)(nil),        // 17: orderkeep.orders.v1.OrderFulfilled
+	(*OrderReturned)(nil),         // 18: orderkeep.orders.v1.OrderReturned
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 }
 var file_orders_v1_orders_proto_depIdxs = []int32{
 	0,  // 0: orderkeep.orders.v1.Order.status:type_name -> orderkeep.orders.v1.OrderStatus
 	1,  // 1: orderkeep.orders.v1.Order.lines:type_name -> orderkeep.orders.v1.OrderLine
 	2,  // 2: orderkeep.orders.v1.Order.shortages:type_name -> orderkeep.orders.v1.Shortage
-	13, // 3: orderkeep.orders.v1.Order.placed_at:type_name -> google.protobuf.Timestamp
+	19, // 3: orderkeep.orders.v1.Order.placed_at:type_name -> google.protobuf.Timestamp
 	1,  // 4: orderkeep.orders.v1.PlaceOrderRequest.lines:type_name -> orderkeep.orders.v1.OrderLine
 	3,  // 5: orderkeep.orders.v1.PlaceOrderResponse.order:type_name -> orderkeep.orders.v1.Order
 	3,  // 6: orderkeep.orders.v1.GetOrderResponse.order:type_name -> orderkeep.orders.v1.Order
 	3,  // 7: orderkeep.orders.v1.CancelOrderResponse.order:type_name -> orderkeep.orders.v1.Order
-	1,  // 8: orderkeep.orders.v1.OrderConfirmed.lines:type_name -> orderkeep.orders.v1.OrderLine
-	13, // 9: orderkeep.orders.v1.OrderConfirmed.confirmed_at:type_name -> google.protobuf.Timestamp
-	2,  // 10: orderkeep.orders.v1.OrderRejected.shortages:type_name -> orderkeep.orders.v1.Shortage
-	13, // 11: orderkeep.orders.v1.OrderRejected.rejected_at:type_name -> google.protobuf.Timestamp
-	13, // 12: orderkeep.orders.v1.OrderCancelled.cancelled_at:type_name -> google.protobuf.Timestamp
-	4,  // 13: orderkeep.orders.v1.OrdersService.PlaceOrder:input_type -> orderkeep.orders.v1.PlaceOrderRequest
-	6,  // 14: orderkeep.orders.v1.OrdersService.GetOrder:input_type -> orderkeep.orders.v1.GetOrderRequest
-	8,  // 15: orderkeep.orders.v1.OrdersService.CancelOrder:input_type -> orderkeep.orders.v1.CancelOrderRequest
-	5,  // 16: orderkeep.orders.v1.OrdersService.PlaceOrder:output_type -> orderkeep.orders.v1.PlaceOrderResponse
-	7,  // 17: orderkeep.orders.v1.OrdersService.GetOrder:output_type -> orderkeep.orders.v1.GetOrderResponse
-	9,  // 18: orderkeep.orders.v1.OrdersService.CancelOrder:output_type -> orderkeep.orders.v1.CancelOrderResponse
-	16, // [16:19] is the sub-list for method output_type
-	13, // [13:16] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	3,  // 8: orderkeep.orders.v1.FulfilOrderResponse.order:type_name -> orderkeep.orders.v1.Order
+	3,  // 9: orderkeep.orders.v1.ReturnOrderResponse.order:type_name -> orderkeep.orders.v1.Order
+	1,  // 10: orderkeep.orders.v1.OrderConfirmed.lines:type_name -> orderkeep.orders.v1.OrderLine
+	19, // 11: orderkeep.orders.v1.OrderConfirmed.confirmed_at:type_name -> google.protobuf.Timestamp
+	2,  // 12: orderkeep.orders.v1.OrderRejected.shortages:type_name -> orderkeep.orders.v1.Shortage
+	19, // 13: orderkeep.orders.v1.OrderRejected.rejected_at:type_name -> google.protobuf.Timestamp
+	19, // 14: orderkeep.orders.v1.OrderCancelled.cancelled_at:type_name -> google.protobuf.Timestamp
+	19, // 15: orderkeep.orders.v1.OrderFulfilled.fulfilled_at:type_name -> google.protobuf.Timestamp
+	19, // 16: orderkeep.orders.v1.OrderReturned.returned_at:type_name -> google.protobuf.Timestamp
+	4,  // 17: orderkeep.orders.v1.OrdersService.PlaceOrder:input_type -> orderkeep.orders.v1.PlaceOrderRequest
+	6,  // 18: orderkeep.orders.v1.OrdersService.GetOrder:input_type -> orderkeep.orders.v1.GetOrderRequest
+	8,  // 19: orderkeep.orders.v1.OrdersService.CancelOrder:input_type -> orderkeep.orders.v1.CancelOrderRequest
+	10, // 20: orderkeep.orders.v1.OrdersService.FulfilOrder:input_type -> orderkeep.orders.v1.FulfilOrderRequest
+	12, // 21: orderkeep.orders.v1.OrdersService.ReturnOrder:input_type -> orderkeep.orders.v1.ReturnOrderRequest
+	5,  // 22: orderkeep.orders.v1.OrdersService.PlaceOrder:output_type -> orderkeep.orders.v1.PlaceOrderResponse
+	7,  // 23: orderkeep.orders.v1.OrdersService.GetOrder:output_type -> orderkeep.orders.v1.GetOrderResponse
+	9,  // 24: orderkeep.orders.v1.OrdersService.CancelOrder:output_type -> orderkeep.orders.v1.CancelOrderResponse
+	11, // 25: orderkeep.orders.v1.OrdersService.FulfilOrder:output_type -> orderkeep.orders.v1.FulfilOrderResponse
+	13, // 26: orderkeep.orders.v1.OrdersService.ReturnOrder:output_type -> orderkeep.orders.v1.ReturnOrderResponse
+	22, // [22:27] is the sub-list for method output_type
+	17, // [17:22] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_orders_v1_orders_proto_init() }
@@ -999,7 +1358,7 @@ func file_orders_v1_orders_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_orders_v1_orders_proto_rawDesc), len(file_orders_v1_orders_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

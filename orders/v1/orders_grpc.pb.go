@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: orders/v1/orders.proto
 
-// The contract of Orders for other programs: look up and cancel over gRPC, and the events that it publishes.
+// The contract of Orders for other programs: look up, cancel, fulfil and return over gRPC, and the events that it publishes.
 // Customers' orders are placed over REST (openapi.yaml beside this file).
 
 package ordersv1
@@ -25,6 +25,8 @@ const (
 	OrdersService_PlaceOrder_FullMethodName  = "/orderkeep.orders.v1.OrdersService/PlaceOrder"
 	OrdersService_GetOrder_FullMethodName    = "/orderkeep.orders.v1.OrdersService/GetOrder"
 	OrdersService_CancelOrder_FullMethodName = "/orderkeep.orders.v1.OrdersService/CancelOrder"
+	OrdersService_FulfilOrder_FullMethodName = "/orderkeep.orders.v1.OrdersService/FulfilOrder"
+	OrdersService_ReturnOrder_FullMethodName = "/orderkeep.orders.v1.OrdersService/ReturnOrder"
 )
 
 // OrdersServiceClient is the client API for OrdersService service.
@@ -37,6 +39,12 @@ type OrdersServiceClient interface {
 	GetOrder(ctx context.Context, in *GetOrderRequest, opts ...grpc.CallOption) (*GetOrderResponse, error)
 	// CancelOrder cancels a confirmed order; units and money follow by events. Repeating it does nothing more.
 	CancelOrder(ctx context.Context, in *CancelOrderRequest, opts ...grpc.CallOption) (*CancelOrderResponse, error)
+	// FulfilOrder marks a confirmed order, whole, as handed over; the units leave on hand and the money is captured by events.
+	// Repeating it does nothing more. FAILED_PRECONDITION (not_fulfillable) unless the order is confirmed.
+	FulfilOrder(ctx context.Context, in *FulfilOrderRequest, opts ...grpc.CallOption) (*FulfilOrderResponse, error)
+	// ReturnOrder takes a fulfilled order back, whole; the units come back on hand and the money is refunded by events.
+	// Repeating it does nothing more. FAILED_PRECONDITION (not_returnable) unless the order is fulfilled.
+	ReturnOrder(ctx context.Context, in *ReturnOrderRequest, opts ...grpc.CallOption) (*ReturnOrderResponse, error)
 }
 
 type ordersServiceClient struct {
@@ -77,6 +85,26 @@ func (c *ordersServiceClient) CancelOrder(ctx context.Context, in *CancelOrderRe
 	return out, nil
 }
 
+func (c *ordersServiceClient) FulfilOrder(ctx context.Context, in *FulfilOrderRequest, opts ...grpc.CallOption) (*FulfilOrderResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FulfilOrderResponse)
+	err := c.cc.Invoke(ctx, OrdersService_FulfilOrder_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *ordersServiceClient) ReturnOrder(ctx context.Context, in *ReturnOrderRequest, opts ...grpc.CallOption) (*ReturnOrderResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReturnOrderResponse)
+	err := c.cc.Invoke(ctx, OrdersService_ReturnOrder_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OrdersServiceServer is the server API for OrdersService service.
 // All implementations must embed UnimplementedOrdersServiceServer
 // for forward compatibility.
@@ -87,6 +115,12 @@ type OrdersServiceServer interface {
 	GetOrder(context.Context, *GetOrderRequest) (*GetOrderResponse, error)
 	// CancelOrder cancels a confirmed order; units and money follow by events. Repeating it does nothing more.
 	CancelOrder(context.Context, *CancelOrderRequest) (*CancelOrderResponse, error)
+	// FulfilOrder marks a confirmed order, whole, as handed over; the units leave on hand and the money is captured by events.
+	// Repeating it does nothing more. FAILED_PRECONDITION (not_fulfillable) unless the order is confirmed.
+	FulfilOrder(context.Context, *FulfilOrderRequest) (*FulfilOrderResponse, error)
+	// ReturnOrder takes a fulfilled order back, whole; the units come back on hand and the money is refunded by events.
+	// Repeating it does nothing more. FAILED_PRECONDITION (not_returnable) unless the order is fulfilled.
+	ReturnOrder(context.Context, *ReturnOrderRequest) (*ReturnOrderResponse, error)
 	mustEmbedUnimplementedOrdersServiceServer()
 }
 
@@ -105,6 +139,12 @@ func (UnimplementedOrdersServiceServer) GetOrder(context.Context, *GetOrderReque
 }
 func (UnimplementedOrdersServiceServer) CancelOrder(context.Context, *CancelOrderRequest) (*CancelOrderResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelOrder not implemented")
+}
+func (UnimplementedOrdersServiceServer) FulfilOrder(context.Context, *FulfilOrderRequest) (*FulfilOrderResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FulfilOrder not implemented")
+}
+func (UnimplementedOrdersServiceServer) ReturnOrder(context.Context, *ReturnOrderRequest) (*ReturnOrderResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReturnOrder not implemented")
 }
 func (UnimplementedOrdersServiceServer) mustEmbedUnimplementedOrdersServiceServer() {}
 func (UnimplementedOrdersServiceServer) testEmbeddedByValue()                       {}
@@ -181,6 +221,42 @@ func _OrdersService_CancelOrder_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OrdersService_FulfilOrder_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FulfilOrderRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrdersServiceServer).FulfilOrder(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrdersService_FulfilOrder_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrdersServiceServer).FulfilOrder(ctx, req.(*FulfilOrderRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OrdersService_ReturnOrder_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReturnOrderRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrdersServiceServer).ReturnOrder(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrdersService_ReturnOrder_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrdersServiceServer).ReturnOrder(ctx, req.(*ReturnOrderRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OrdersService_ServiceDesc is the grpc.ServiceDesc for OrdersService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -199,6 +275,14 @@ var OrdersService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CancelOrder",
 			Handler:    _OrdersService_CancelOrder_Handler,
+		},
+		{
+			MethodName: "FulfilOrder",
+			Handler:    _OrdersService_FulfilOrder_Handler,
+		},
+		{
+			MethodName: "ReturnOrder",
+			Handler:    _OrdersService_ReturnOrder_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -1686,6 +1686,8 @@ func (s *ReservationState) Decode(d *jx.Decoder) error {
 		*s = ReservationStateReleased
 	case ReservationStateCommitted:
 		*s = ReservationStateCommitted
+	case ReservationStateReturned:
+		*s = ReservationStateReturned
 	default:
 		*s = ReservationState(v)
 	}

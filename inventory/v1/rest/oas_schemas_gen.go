@@ -926,6 +926,7 @@ const (
 	ReservationStateRefused   ReservationState = "refused"
 	ReservationStateReleased  ReservationState = "released"
 	ReservationStateCommitted ReservationState = "committed"
+	ReservationStateReturned  ReservationState = "returned"
 )
 
 // AllValues returns all ReservationState values.
@@ -935,6 +936,7 @@ func (ReservationState) AllValues() []ReservationState {
 		ReservationStateRefused,
 		ReservationStateReleased,
 		ReservationStateCommitted,
+		ReservationStateReturned,
 	}
 }
 
@@ -948,6 +950,8 @@ func (s ReservationState) MarshalText() ([]byte, error) {
 	case ReservationStateReleased:
 		return []byte(s), nil
 	case ReservationStateCommitted:
+		return []byte(s), nil
+	case ReservationStateReturned:
 		return []byte(s), nil
 	default:
 		return nil, errors.Errorf("invalid value: %q", s)
@@ -968,6 +972,9 @@ func (s *ReservationState) UnmarshalText(data []byte) error {
 		return nil
 	case ReservationStateCommitted:
 		*s = ReservationStateCommitted
+		return nil
+	case ReservationStateReturned:
+		*s = ReservationStateReturned
 		return nil
 	default:
 		return errors.Errorf("invalid value: %q", data)

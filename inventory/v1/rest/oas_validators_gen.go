@@ -343,6 +343,8 @@ func (s ReservationState) Validate() error {
 		return nil
 	case "committed":
 		return nil
+	case "returned":
+		return nil
 	default:
 		return errors.Errorf("invalid value: %v", s)
 	}

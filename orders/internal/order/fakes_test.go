@@ -250,7 +250,7 @@ func newShop(units int64, c chaos) *shop {
 		till:  &till{outcome: map[ID]Outcome{}, charges: map[ID]int{}, chaos: c},
 		clock: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
 	}
-	s.Service = NewService(s.store, s.store, s.shelf, s.till, Config{Now: s.time, UndoWait: time.Nanosecond}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	s.Service = NewService(s.store, s.store, s.shelf, s.till, Config{Now: s.time, AnswerWait: time.Nanosecond}, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	return s
 }
 

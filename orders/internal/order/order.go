@@ -64,14 +64,21 @@ type Order struct {
 
 	Rejection    *Rejection // why, in Undoing and Rejected
 	CancelReason string
+	ReturnReason string
 
 	PlacedAt     time.Time
 	ReservedAt   time.Time
 	AuthorizedAt time.Time
 	DecidedAt    time.Time
 	CancelledAt  time.Time
-	UnitsBackAt  time.Time // Inventory said that a cancelled order's units are back
-	MoneyBackAt  time.Time // Payments said that a cancelled order's money is back
+	FulfilledAt  time.Time
+	ReturnedAt   time.Time
+
+	// What Inventory and Payments said, and when it happened there.
+	UnitsTakenAt time.Time // the units have left on hand
+	MoneyTakenAt time.Time // the money is captured
+	UnitsBackAt  time.Time // the units are released, or came back on hand
+	MoneyBackAt  time.Time // the money is voided or refunded
 
 	Lease    Lease
 	Attempts int64 // how often recovery has taken it up
@@ -80,9 +87,29 @@ type Order struct {
 // Paid reports whether the order needs a payment.
 func (o *Order) Paid() bool { return o.TotalMinor > 0 }
 
-// Undone reports whether all that a cancelled order held has been given back.
+// Undone reports whether all that a cancelled or returned order held has been given back.
 func (o *Order) Undone() bool {
 	return !o.UnitsBackAt.IsZero() && (!o.Paid() || !o.MoneyBackAt.IsZero())
+}
+
+// Settlement is what became of the units and the money of a fulfilled order.
+type Settlement string
+
+const (
+	SettlementPending Settlement = "pending" // Inventory or Payments has not answered yet
+	SettlementDone    Settlement = "done"    // the units have left on hand, the money is captured
+	SettlementFailed  Settlement = "failed"  // the payment was voided before it could be captured
+)
+
+// Settlement says how far a fulfilled order is settled.
+func (o *Order) Settlement() Settlement {
+	switch {
+	case o.Paid() && o.MoneyTakenAt.IsZero() && !o.MoneyBackAt.IsZero():
+		return SettlementFailed
+	case o.UnitsTakenAt.IsZero() || o.Paid() && o.MoneyTakenAt.IsZero():
+		return SettlementPending
+	}
+	return SettlementDone
 }
 
 // Rejection says why an order was not served.
@@ -149,6 +176,8 @@ var (
 	ErrReused   = fault.New(fault.Conflict, "idempotency_key_reused", "This Idempotency-Key was used for another order. Repeat a request exactly, or use a new key.")
 	ErrInFlight = fault.New(fault.Conflict, "idempotency_key_in_flight", "The first request under this Idempotency-Key has not been answered yet. Repeat it in a moment.")
 	ErrFinal    = fault.New(fault.Conflict, "not_cancellable", "")
+	ErrNotReady = fault.New(fault.Conflict, "not_fulfillable", "")
+	ErrNotOut   = fault.New(fault.Conflict, "not_returnable", "")
 	ErrNoStock  = fault.New(fault.Unavailable, "inventory_unavailable", "Stock cannot be reserved at the moment; the order was not taken. Repeat it, under the same Idempotency-Key if it has one.")
 )
 

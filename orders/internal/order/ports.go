@@ -38,9 +38,9 @@ type Move struct {
 	At           time.Time
 	Rejection    *Rejection // to Undoing and Rejected
 	PaymentID    string     // to Confirmed
-	ReservedAt   time.Time  // to Confirmed, Rejected and Undoing: when it was, if it was
+	ReservedAt   time.Time  // when it was, if it was
 	AuthorizedAt time.Time  // to Confirmed
-	CancelReason string     // to Cancelled
+	Reason       string     // to Cancelled and Returned: why, in the words of whoever did it
 	FreeKey      bool       // the caller is told to try again: its key is to start anew
 	Lease        Lease      // to Undoing: who goes on
 }
@@ -61,6 +61,17 @@ type Note struct {
 	What   string // such as stock_released
 	Detail string
 }
+
+// Answer says which of the things that Inventory and Payments do after the confirmation is done.
+type Answer int
+
+const (
+	NoAnswer   Answer = iota
+	UnitsTaken        // the units have left on hand
+	MoneyTaken        // the money is captured
+	UnitsBack         // the units are released, or came back on hand
+	MoneyBack         // the money is voided or refunded
+)
 
 // Stock is Inventory as Orders needs it. Commands are named by the order; repeating one gives the first answer.
 //

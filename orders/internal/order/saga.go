@@ -24,8 +24,8 @@ type Config struct {
 	PaymentDeadline time.Duration
 	// Poll is how often recovery looks for work. 500 ms.
 	Poll time.Duration
-	// UndoWait is how long a caller of Cancel waits for the units and the money to be back. 2 s.
-	UndoWait time.Duration
+	// AnswerWait is how long a caller of Cancel, Fulfil or Return waits for what Inventory and Payments have to do. 2 s.
+	AnswerWait time.Duration
 	// Owner names this replica in leases.
 	Owner string
 	// Now is the clock.
@@ -42,7 +42,7 @@ func (c Config) withDefaults() Config {
 	set(&c.Lease, 15*time.Second)
 	set(&c.PaymentDeadline, 15*time.Minute)
 	set(&c.Poll, 500*time.Millisecond)
-	set(&c.UndoWait, 2*time.Second)
+	set(&c.AnswerWait, 2*time.Second)
 	if c.Owner == "" {
 		c.Owner = string(NewID())
 	}
@@ -284,7 +284,11 @@ func (o *Order) Apply(m Move) {
 	case Confirmed:
 		o.Payment.ID, o.AuthorizedAt, o.DecidedAt = m.PaymentID, m.AuthorizedAt, m.At
 	case Cancelled:
-		o.CancelReason, o.CancelledAt = m.CancelReason, m.At
+		o.CancelReason, o.CancelledAt = m.Reason, m.At
+	case Fulfilled:
+		o.FulfilledAt = m.At
+	case Returned:
+		o.ReturnReason, o.ReturnedAt = m.Reason, m.At
 	}
 }
 

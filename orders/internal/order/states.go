@@ -11,6 +11,8 @@ const (
 	Confirmed State = "confirmed" // stock held, money authorized: it will be served
 	Rejected  State = "rejected"  // it will not be served, and nothing is held for it
 	Cancelled State = "cancelled" // it was confirmed and is off; events give back what it held
+	Fulfilled State = "fulfilled" // it was handed over; by events its units leave on hand and its money is captured
+	Returned  State = "returned"  // it was fulfilled and came back; events put its units back and refund its money
 )
 
 // Live reports whether the saga still has work to do.
@@ -41,6 +43,8 @@ var Steps = []Step{
 	{Pending, "give up", Undoing}, // declined, too late, cancelled, or Inventory did not answer
 	{Undoing, "undone", Rejected},
 	{Confirmed, "cancel", Cancelled},
+	{Confirmed, "fulfil", Fulfilled},
+	{Fulfilled, "return", Returned},
 }
 
 // Allowed reports whether the machine has a step between two states.
@@ -58,7 +62,7 @@ func ParseStatus(status string) ([]State, error) {
 	switch State(status) {
 	case Pending:
 		return []State{Pending, Undoing}, nil
-	case Confirmed, Rejected, Cancelled:
+	case Confirmed, Rejected, Cancelled, Fulfilled, Returned:
 		return []State{State(status)}, nil
 	}
 	return nil, fmt.Errorf("unknown status %q", status)

@@ -39,7 +39,7 @@ func TestEveryStateIsReachedAndOnlyEndsAreFinal(t *testing.T) {
 	for _, s := range Steps {
 		reached[s.To], left[s.From] = true, true
 	}
-	for _, s := range []State{Pending, Undoing, Confirmed, Rejected, Cancelled} {
+	for _, s := range []State{Pending, Undoing, Confirmed, Rejected, Cancelled, Fulfilled, Returned} {
 		if !reached[s] {
 			t.Errorf("nothing leads to %s", s)
 		}
@@ -47,7 +47,7 @@ func TestEveryStateIsReachedAndOnlyEndsAreFinal(t *testing.T) {
 			t.Errorf("%s is live and nothing leads out of it", s)
 		}
 	}
-	for _, s := range []State{Rejected, Cancelled} {
+	for _, s := range []State{Rejected, Cancelled, Returned} {
 		if left[s] {
 			t.Errorf("%s is final and something leads out of it", s)
 		}

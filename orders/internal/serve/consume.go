@@ -3,7 +3,6 @@ package serve
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/outbox"
@@ -11,60 +10,62 @@ import (
 	"github.com/orderkeep/orderkeep/orders/internal/order"
 	paymentsv1 "github.com/orderkeep/orderkeep/payments/v1"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // Notebook records what other contexts say about an order.
 type Notebook interface {
-	Note(ctx context.Context, id order.ID, eventID string, n order.Note, units, money bool, done func(*db.Tx) error) error
+	Note(ctx context.Context, id order.ID, eventID string, n order.Note, means order.Answer, done func(*db.Tx) error) error
 }
 
 // Consumers are the events that Orders listens to: what became of the units and the money of its orders.
 func Consumers(b Notebook) map[string]outbox.Handler {
-	return map[string]outbox.Handler{
-		name(&inventoryv1.StockReleased{}): func(ctx context.Context, e outbox.Event, done func(*db.Tx) error) error {
-			m := &inventoryv1.StockReleased{}
-			if err := read(e, m); err != nil {
-				return err
-			}
-			units := int64(0)
-			for _, l := range m.Lines {
-				units += l.Qty
-			}
-			return b.Note(ctx, order.ID(m.OrderId), e.ID, note(m.ReleasedAt.AsTime(), "stock_released", fmt.Sprintf("%d units", units)), true, false, done)
-		},
-		name(&paymentsv1.PaymentVoided{}): func(ctx context.Context, e outbox.Event, done func(*db.Tx) error) error {
-			m := &paymentsv1.PaymentVoided{}
-			if err := read(e, m); err != nil {
-				return err
-			}
-			return b.Note(ctx, order.ID(m.OrderId), e.ID, note(m.VoidedAt.AsTime(), "payment_voided", m.PaymentId), false, true, done)
-		},
-		name(&paymentsv1.PaymentRefunded{}): func(ctx context.Context, e outbox.Event, done func(*db.Tx) error) error {
-			m := &paymentsv1.PaymentRefunded{}
-			if err := read(e, m); err != nil {
-				return err
-			}
-			return b.Note(ctx, order.ID(m.OrderId), e.ID, note(m.RefundedAt.AsTime(), "payment_refunded", m.PaymentId), false, true, done)
-		},
-		name(&paymentsv1.PaymentCaptured{}): func(ctx context.Context, e outbox.Event, done func(*db.Tx) error) error {
-			m := &paymentsv1.PaymentCaptured{}
-			if err := read(e, m); err != nil {
-				return err
-			}
-			return b.Note(ctx, order.ID(m.OrderId), e.ID, note(m.CapturedAt.AsTime(), "payment_captured", m.PaymentId), false, false, done)
-		},
+	handlers := map[string]outbox.Handler{}
+	hear(handlers, b, func(m *inventoryv1.StockReleased) (string, order.Note, order.Answer) {
+		return m.OrderId, note(m.ReleasedAt, "stock_released", units(m.Lines)), order.UnitsBack
+	})
+	hear(handlers, b, func(m *inventoryv1.StockCommitted) (string, order.Note, order.Answer) {
+		return m.OrderId, note(m.CommittedAt, "stock_committed", units(m.Lines)), order.UnitsTaken
+	})
+	hear(handlers, b, func(m *inventoryv1.StockReturned) (string, order.Note, order.Answer) {
+		return m.OrderId, note(m.ReturnedAt, "stock_returned", units(m.Lines)), order.UnitsBack
+	})
+	hear(handlers, b, func(m *paymentsv1.PaymentCaptured) (string, order.Note, order.Answer) {
+		return m.OrderId, note(m.CapturedAt, "payment_captured", m.PaymentId), order.MoneyTaken
+	})
+	hear(handlers, b, func(m *paymentsv1.PaymentVoided) (string, order.Note, order.Answer) {
+		return m.OrderId, note(m.VoidedAt, "payment_voided", m.PaymentId), order.MoneyBack
+	})
+	hear(handlers, b, func(m *paymentsv1.PaymentRefunded) (string, order.Note, order.Answer) {
+		return m.OrderId, note(m.RefundedAt, "payment_refunded", m.PaymentId), order.MoneyBack
+	})
+	return handlers
+}
+
+// hear adds the handler of the events of type M: each becomes a note on the order that it is about.
+func hear[M any, P interface {
+	*M
+	proto.Message
+}](handlers map[string]outbox.Handler, b Notebook, read func(P) (id string, n order.Note, means order.Answer)) {
+	name := string(P(new(M)).ProtoReflect().Descriptor().FullName())
+	handlers[name] = func(ctx context.Context, e outbox.Event, done func(*db.Tx) error) error {
+		m := P(new(M))
+		if err := proto.Unmarshal(e.Data, m); err != nil {
+			return fmt.Errorf("event %s of type %s: %w", e.ID, e.Type, err)
+		}
+		id, n, means := read(m)
+		return b.Note(ctx, order.ID(id), e.ID, n, means, done)
 	}
 }
 
-func name(m proto.Message) string { return string(m.ProtoReflect().Descriptor().FullName()) }
-
-func read(e outbox.Event, m proto.Message) error {
-	if err := proto.Unmarshal(e.Data, m); err != nil {
-		return fmt.Errorf("event %s of type %s: %w", e.ID, e.Type, err)
-	}
-	return nil
+func note(at *timestamppb.Timestamp, what, detail string) order.Note {
+	return order.Note{At: at.AsTime().UTC(), What: what, Detail: detail}
 }
 
-func note(at time.Time, what, detail string) order.Note {
-	return order.Note{At: at.UTC(), What: what, Detail: detail}
+func units(lines []*inventoryv1.Line) string {
+	n := int64(0)
+	for _, l := range lines {
+		n += l.Qty
+	}
+	return fmt.Sprintf("%d units", n)
 }

@@ -65,6 +65,32 @@ func (g *GRPC) CancelOrder(ctx context.Context, req *ordersv1.CancelOrderRequest
 	return &ordersv1.CancelOrderResponse{Order: asProto(o)}, nil
 }
 
+// FulfilOrder implements ordersv1.OrdersServiceServer.
+func (g *GRPC) FulfilOrder(ctx context.Context, req *ordersv1.FulfilOrderRequest) (*ordersv1.FulfilOrderResponse, error) {
+	id, err := parseID(req.OrderId)
+	if err != nil {
+		return nil, err
+	}
+	o, err := g.orders.Fulfil(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &ordersv1.FulfilOrderResponse{Order: asProto(o)}, nil
+}
+
+// ReturnOrder implements ordersv1.OrdersServiceServer.
+func (g *GRPC) ReturnOrder(ctx context.Context, req *ordersv1.ReturnOrderRequest) (*ordersv1.ReturnOrderResponse, error) {
+	id, err := parseID(req.OrderId)
+	if err != nil {
+		return nil, err
+	}
+	o, err := g.orders.Return(ctx, id, req.Reason)
+	if err != nil {
+		return nil, err
+	}
+	return &ordersv1.ReturnOrderResponse{Order: asProto(o)}, nil
+}
+
 func parseID(s string) (order.ID, error) {
 	u, err := uuid.Parse(s)
 	if err != nil {
@@ -78,18 +104,19 @@ var protoStatus = map[string]ordersv1.OrderStatus{
 	"confirmed": ordersv1.OrderStatus_ORDER_STATUS_CONFIRMED,
 	"rejected":  ordersv1.OrderStatus_ORDER_STATUS_REJECTED,
 	"cancelled": ordersv1.OrderStatus_ORDER_STATUS_CANCELLED,
+	"fulfilled": ordersv1.OrderStatus_ORDER_STATUS_FULFILLED,
+	"returned":  ordersv1.OrderStatus_ORDER_STATUS_RETURNED,
 }
 
 func asProto(o *order.Order) *ordersv1.Order {
 	out := &ordersv1.Order{
 		OrderId: string(o.ID), Status: protoStatus[o.State.Status()], Currency: o.Currency, TotalMinor: o.TotalMinor,
-		Customer: o.Customer, Reason: o.CancelReason, CorrelationId: o.CorrelationID, PlacedAt: timestamppb.New(o.PlacedAt),
+		Customer: o.Customer, Reason: reason(o), CorrelationId: o.CorrelationID, PlacedAt: timestamppb.New(o.PlacedAt),
 	}
 	for _, l := range o.Lines {
 		out.Lines = append(out.Lines, &ordersv1.OrderLine{Sku: l.SKU, Qty: l.Qty, UnitPriceMinor: l.UnitPriceMinor})
 	}
 	if r := o.Rejection; r != nil {
-		out.Reason = r.Code
 		for _, s := range r.Shortages {
 			out.Shortages = append(out.Shortages, &ordersv1.Shortage{Sku: s.SKU, Requested: s.Requested, Available: s.Available})
 		}

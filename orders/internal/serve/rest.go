@@ -47,7 +47,7 @@ func (h *REST) PlacePlainOrder(ctx context.Context, req *rest.NewOrder, params r
 	if err != nil {
 		return nil, err
 	}
-	o := rest.PlainOrder{OrderId: asUUID(r.Order.ID), Status: placedStatus(r.Order)}
+	o := rest.PlainOrder{OrderId: asUUID(r.Order.ID), Status: rest.OrderStatus(placed(r.Order.State).Status())}
 	if r.Order.State.Live() {
 		return &rest.PlacePlainOrderAccepted{IdempotentReplayed: replayed(r), Response: o}, nil
 	}
@@ -157,6 +157,26 @@ func (h *REST) CancelOrder(ctx context.Context, req rest.OptCancellation, params
 	return &out, nil
 }
 
+// FulfilOrder implements rest.Handler.
+func (h *REST) FulfilOrder(ctx context.Context, params rest.FulfilOrderParams) (rest.FulfilOrderRes, error) {
+	o, err := h.orders.Fulfil(ctx, order.ID(params.OrderId.String()))
+	if err != nil {
+		return nil, err
+	}
+	out := asOrder(o)
+	return &out, nil
+}
+
+// ReturnOrder implements rest.Handler.
+func (h *REST) ReturnOrder(ctx context.Context, req rest.OptOrderReturn, params rest.ReturnOrderParams) (rest.ReturnOrderRes, error) {
+	o, err := h.orders.Return(ctx, order.ID(params.OrderId.String()), req.Value.Reason.Value)
+	if err != nil {
+		return nil, err
+	}
+	out := asOrder(o)
+	return &out, nil
+}
+
 // GetOrderTimeline implements rest.Handler.
 func (h *REST) GetOrderTimeline(ctx context.Context, params rest.GetOrderTimelineParams) (rest.GetOrderTimelineRes, error) {
 	id := order.ID(params.OrderId.String())
@@ -183,39 +203,52 @@ func asOrder(o *order.Order) rest.Order {
 	out := rest.Order{
 		OrderId: asUUID(o.ID), Status: rest.OrderStatus(o.State.Status()), Currency: o.Currency, TotalMinor: o.TotalMinor,
 		Items: make([]rest.OrderItem, len(o.Lines)), CorrelationId: o.CorrelationID, PlacedAt: o.PlacedAt,
-		DecidedAt: optTime(o.DecidedAt), CancelledAt: optTime(o.CancelledAt), Customer: optString(o.Customer), PaymentId: optString(o.Payment.ID),
+		DecidedAt: optTime(o.DecidedAt), CancelledAt: optTime(o.CancelledAt), FulfilledAt: optTime(o.FulfilledAt), ReturnedAt: optTime(o.ReturnedAt),
+		Reason: optString(reason(o)), Customer: optString(o.Customer), PaymentId: optString(o.Payment.ID),
 	}
 	for i, l := range o.Lines {
 		out.Items[i] = rest.OrderItem{Sku: l.SKU, Qty: l.Qty, UnitPrice: l.UnitPriceMinor}
 	}
-	switch {
-	case o.Rejection != nil:
-		out.Reason = rest.NewOptString(o.Rejection.Code)
-	case o.State == order.Cancelled:
-		out.Reason = optString(o.CancelReason)
+	switch o.State {
+	case order.Cancelled, order.Returned:
 		out.Undo = rest.NewOptOrderUndo(rest.OrderUndoPending)
 		if o.Undone() {
 			out.Undo = rest.NewOptOrderUndo(rest.OrderUndoDone)
 		}
+	case order.Fulfilled:
+		out.Settlement = rest.NewOptOrderSettlement(rest.OrderSettlement(o.Settlement()))
 	}
 	return out
 }
 
-// asPlaced is the order as it was when its placement was answered: a later cancellation does not change the stored
-// answer.
+// reason is why the order is not, or no longer, served: a stable code if we said so, else the words of whoever did.
+func reason(o *order.Order) string {
+	switch {
+	case o.Rejection != nil:
+		return o.Rejection.Code
+	case o.State == order.Returned:
+		return o.ReturnReason
+	}
+	return o.CancelReason
+}
+
+// asPlaced is the order as it was when its placement was answered: what came after the confirmation does not change the
+// stored answer.
 func asPlaced(o *order.Order) rest.Order {
 	then := *o
-	if then.State == order.Cancelled {
-		then.State, then.CancelledAt, then.CancelReason = order.Confirmed, time.Time{}, ""
-	}
+	then.State = placed(o.State)
+	then.CancelledAt, then.FulfilledAt, then.ReturnedAt = time.Time{}, time.Time{}, time.Time{}
+	then.CancelReason, then.ReturnReason = "", ""
 	return asOrder(&then)
 }
 
-func placedStatus(o *order.Order) rest.OrderStatus {
-	if o.State == order.Cancelled {
-		return rest.OrderStatusConfirmed
+// placed is the state with which a placement was answered.
+func placed(s order.State) order.State {
+	switch s {
+	case order.Cancelled, order.Fulfilled, order.Returned:
+		return order.Confirmed
 	}
-	return rest.OrderStatus(o.State.Status())
+	return s
 }
 
 func replayed(r order.Result) rest.OptBool {

@@ -36,7 +36,7 @@ func (s *source) States() []audit.What {
 
 // Check implements audit.Source: totals are the sum of their lines, the outbox is drained, nothing is parked.
 func (s *source) Check(ctx context.Context) (map[string]int64, []audit.Violation, error) {
-	counts := map[string]int64{"pending": 0, "confirmed": 0, "rejected": 0, "cancelled": 0}
+	counts := map[string]int64{"pending": 0, "confirmed": 0, "rejected": 0, "cancelled": 0, "fulfilled": 0, "returned": 0}
 	var violations []audit.Violation
 	err := s.db.Read(ctx, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, `SELECT state, count(*) FROM orders GROUP BY state`)
@@ -104,9 +104,9 @@ func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error
 		switch order.State(state) {
 		case order.Pending, order.Undoing:
 			c.What, c.Past = audit.OrderPending, lease < stuckBefore
-		case order.Confirmed:
+		case order.Confirmed, order.Fulfilled:
 			c.What = audit.OrderConfirmed
-		case order.Rejected, order.Cancelled:
+		case order.Rejected, order.Cancelled, order.Returned:
 			c.What = audit.OrderOff
 		}
 		if !yield(c) {

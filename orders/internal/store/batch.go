@@ -154,25 +154,26 @@ func distinct(cmds []*command) (first, rest []*command) {
 // moveStatement changes the rows whose state is the one that their driver saw. What others write into an order (notes,
 // attempts) is not among the columns.
 const moveStatement = `
-	WITH v (id, was, state, payment_id, reject_kind, reject_code, reject_detail, cancel_reason,
-		reserved_at, authorized_at, decided_at, cancelled_at, lease_owner, lease_until) AS (VALUES (rows))
+	WITH v (id, was, state, payment_id, reject_kind, reject_code, reject_detail, cancel_reason, return_reason,
+		reserved_at, authorized_at, decided_at, cancelled_at, fulfilled_at, returned_at, lease_owner, lease_until) AS (VALUES (rows))
 	UPDATE orders SET state = v.state, payment_id = v.payment_id, reject_kind = v.reject_kind, reject_code = v.reject_code,
-		reject_detail = v.reject_detail, cancel_reason = v.cancel_reason, reserved_at = v.reserved_at, authorized_at = v.authorized_at,
-		decided_at = v.decided_at, cancelled_at = v.cancelled_at, lease_owner = v.lease_owner, lease_until = v.lease_until
+		reject_detail = v.reject_detail, cancel_reason = v.cancel_reason, return_reason = v.return_reason,
+		reserved_at = v.reserved_at, authorized_at = v.authorized_at, decided_at = v.decided_at, cancelled_at = v.cancelled_at,
+		fulfilled_at = v.fulfilled_at, returned_at = v.returned_at, lease_owner = v.lease_owner, lease_until = v.lease_until
 	FROM v WHERE orders.id = v.id AND orders.state = v.was
 	RETURNING orders.id`
 
 func moveAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
-	args := make([]any, 0, 14*len(cmds))
+	args := make([]any, 0, 17*len(cmds))
 	byID := make(map[string]*command, len(cmds))
 	for _, c := range cmds {
 		o := c.order
 		kind, code, detail := rejectionColumns(o.Rejection)
-		args = append(args, string(o.ID), string(c.was), string(o.State), o.Payment.ID, kind, code, detail, o.CancelReason,
-			micro(o.ReservedAt), micro(o.AuthorizedAt), micro(o.DecidedAt), micro(o.CancelledAt), o.Lease.Owner, micro(o.Lease.Until))
+		args = append(args, string(o.ID), string(c.was), string(o.State), o.Payment.ID, kind, code, detail, o.CancelReason, o.ReturnReason,
+			micro(o.ReservedAt), micro(o.AuthorizedAt), micro(o.DecidedAt), micro(o.CancelledAt), micro(o.FulfilledAt), micro(o.ReturnedAt), o.Lease.Owner, micro(o.Lease.Until))
 		byID[string(o.ID)] = c
 	}
-	err := tx.QueryRows(moveStatement, 14, args, func(rows *sql.Rows) error {
+	err := tx.QueryRows(moveStatement, 17, args, func(rows *sql.Rows) error {
 		var id string
 		if err := rows.Scan(&id); err != nil {
 			return err

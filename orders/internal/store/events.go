@@ -28,6 +28,12 @@ func event(o *order.Order) outbox.Event {
 	case order.Cancelled:
 		at = o.CancelledAt
 		m = &ordersv1.OrderCancelled{OrderId: string(o.ID), Reason: o.CancelReason, CancelledAt: timestamppb.New(at), Paid: o.Paid()}
+	case order.Fulfilled:
+		at = o.FulfilledAt
+		m = &ordersv1.OrderFulfilled{OrderId: string(o.ID), FulfilledAt: timestamppb.New(at), Paid: o.Paid()}
+	case order.Returned:
+		at = o.ReturnedAt
+		m = &ordersv1.OrderReturned{OrderId: string(o.ID), Reason: o.ReturnReason, ReturnedAt: timestamppb.New(at), Paid: o.Paid()}
 	}
 	// The order keeps its correlation id for life, whoever drives it on.
 	ctx := telemetry.WithCorrelation(context.Background(), o.CorrelationID)

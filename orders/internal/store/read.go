@@ -14,8 +14,8 @@ import (
 )
 
 const orderColumns = `id, state, currency, total_minor, customer, provider, token, payment_id, key, correlation_id,
-	reject_kind, reject_code, reject_detail, cancel_reason, placed_at, reserved_at, authorized_at, decided_at, cancelled_at,
-	units_back_at, money_back_at, lease_owner, lease_until, attempts`
+	reject_kind, reject_code, reject_detail, cancel_reason, return_reason, placed_at, reserved_at, authorized_at, decided_at, cancelled_at,
+	fulfilled_at, returned_at, units_taken_at, money_taken_at, units_back_at, money_back_at, lease_owner, lease_until, attempts`
 
 const (
 	getOrder = `SELECT ` + orderColumns + ` FROM orders WHERE id = $1`
@@ -24,9 +24,9 @@ const (
 	listAll = `SELECT ` + orderColumns + ` FROM orders
 		WHERE id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4 ORDER BY id DESC LIMIT $5`
 	listByState = `SELECT ` + orderColumns + ` FROM orders
-		WHERE id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4 AND state IN ($6, $7) AND state <> 'confirmed' ORDER BY id DESC LIMIT $5`
-	listConfirmed = `SELECT ` + orderColumns + ` FROM orders
-		WHERE id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4 AND state = 'confirmed' ORDER BY id DESC LIMIT $5`
+		WHERE id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4 AND state IN ($6, $7) AND state <> 'fulfilled' ORDER BY id DESC LIMIT $5`
+	listFulfilled = `SELECT ` + orderColumns + ` FROM orders
+		WHERE id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4 AND state = 'fulfilled' ORDER BY id DESC LIMIT $5`
 	listByCustomer = `SELECT ` + orderColumns + ` FROM orders
 		WHERE customer = $6 AND customer <> '' AND id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4
 		AND ($7 = '' OR state = $7 OR state = $8) ORDER BY id DESC LIMIT $5`
@@ -73,8 +73,8 @@ func (s *Store) List(ctx context.Context, f order.Filter) ([]*order.Order, error
 		return s.read(ctx, listByCustomer, append(args, f.Customer, state(0), state(1))...)
 	case len(f.States) == 0:
 		return s.read(ctx, listAll, args...)
-	case f.States[0] == order.Confirmed:
-		return s.read(ctx, listConfirmed, args...)
+	case f.States[0] == order.Fulfilled:
+		return s.read(ctx, listFulfilled, args...)
 	}
 	return s.read(ctx, listByState, append(args, state(0), state(1))...)
 }
@@ -158,16 +158,18 @@ func scanOrder(rows *sql.Rows) (*order.Order, error) {
 	o := &order.Order{}
 	var id, state, code, detail string
 	var kind int
-	var placed, reserved, authorized, decided, cancelled, units, money, lease int64
+	var placed, reserved, authorized, decided, cancelled, fulfilled, returned, lease int64
+	var unitsTaken, moneyTaken, unitsBack, moneyBack int64
 	err := rows.Scan(&id, &state, &o.Currency, &o.TotalMinor, &o.Customer, &o.Payment.Provider, &o.Payment.Token, &o.Payment.ID, &o.Key, &o.CorrelationID,
-		&kind, &code, &detail, &o.CancelReason, &placed, &reserved, &authorized, &decided, &cancelled,
-		&units, &money, &o.Lease.Owner, &lease, &o.Attempts)
+		&kind, &code, &detail, &o.CancelReason, &o.ReturnReason, &placed, &reserved, &authorized, &decided, &cancelled,
+		&fulfilled, &returned, &unitsTaken, &moneyTaken, &unitsBack, &moneyBack, &o.Lease.Owner, &lease, &o.Attempts)
 	if err != nil {
 		return nil, err
 	}
 	o.ID, o.State = order.ID(id), order.State(state)
 	o.PlacedAt, o.ReservedAt, o.AuthorizedAt, o.DecidedAt = fromMicro(placed), fromMicro(reserved), fromMicro(authorized), fromMicro(decided)
-	o.CancelledAt, o.UnitsBackAt, o.MoneyBackAt, o.Lease.Until = fromMicro(cancelled), fromMicro(units), fromMicro(money), fromMicro(lease)
+	o.CancelledAt, o.FulfilledAt, o.ReturnedAt, o.Lease.Until = fromMicro(cancelled), fromMicro(fulfilled), fromMicro(returned), fromMicro(lease)
+	o.UnitsTakenAt, o.MoneyTakenAt, o.UnitsBackAt, o.MoneyBackAt = fromMicro(unitsTaken), fromMicro(moneyTaken), fromMicro(unitsBack), fromMicro(moneyBack)
 	if code != "" {
 		var d rejectionDetail
 		if err := json.Unmarshal([]byte(detail), &d); err != nil {

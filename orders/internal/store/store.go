@@ -47,7 +47,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	if d.Exclusive() {
 		// Nobody else can have this database open, so whoever holds a lease in it is dead.
 		err := d.Write(ctx, func(tx *db.Tx) error {
-			_, err := tx.Exec(`UPDATE orders SET lease_owner = '', lease_until = 0 WHERE state IN ('pending', 'undoing')`)
+			_, err := tx.Exec(`UPDATE orders SET lease_owner = '', lease_until = 0 WHERE state IN ('pending', 'undoing') AND state <> 'fulfilled'`)
 			return err
 		})
 		if err != nil {
@@ -112,24 +112,30 @@ func (s *Store) Park(ctx context.Context, o *order.Order, from time.Time) error 
 	})
 }
 
+// What recovery asks twice a second. state <> 'fulfilled' is what the index is of; without it every order would be looked at.
+const (
+	anyDue = `SELECT count(*) FROM (
+		SELECT 1 FROM orders WHERE state IN ('pending', 'undoing') AND state <> 'fulfilled' AND lease_until <= $1 LIMIT 1) AS due`
+	claimDue = `
+		UPDATE orders SET lease_owner = $1, lease_until = $2, attempts = attempts + 1
+		WHERE id IN (
+			SELECT id FROM orders WHERE state IN ('pending', 'undoing') AND state <> 'fulfilled' AND lease_until <= $3 ORDER BY lease_until LIMIT $4
+		) AND lease_until <= $3
+		RETURNING id`
+)
+
 // Claim implements order.Store.
 func (s *Store) Claim(ctx context.Context, owner string, now, until time.Time, n int) ([]*order.Order, error) {
 	// Most of the time there is nothing to do; looking costs no write.
 	var due int
-	err := s.db.QueryRow(ctx, `SELECT count(*) FROM (SELECT 1 FROM orders WHERE state IN ('pending', 'undoing') AND lease_until <= $1 LIMIT 1) AS due`,
-		now.UnixMicro()).Scan(&due)
+	err := s.db.QueryRow(ctx, anyDue, now.UnixMicro()).Scan(&due)
 	if err != nil || due == 0 {
 		return nil, err
 	}
 	var ids []order.ID
 	err = s.Write(ctx, func(tx *db.Tx) error {
 		ids = ids[:0]
-		rows, err := tx.Query(`
-			UPDATE orders SET lease_owner = $1, lease_until = $2, attempts = attempts + 1
-			WHERE id IN (
-				SELECT id FROM orders WHERE state IN ('pending', 'undoing') AND lease_until <= $3 ORDER BY lease_until LIMIT $4
-			) AND lease_until <= $3
-			RETURNING id`, owner, until.UnixMicro(), now.UnixMicro(), n)
+		rows, err := tx.Query(claimDue, owner, until.UnixMicro(), now.UnixMicro(), n)
 		if err != nil {
 			return err
 		}
@@ -150,21 +156,18 @@ func (s *Store) Claim(ctx context.Context, owner string, now, until time.Time, n
 	return claimed, nil
 }
 
-// Note records what another context said about an order, and whether that means that its units or its money are back. done
-// marks the event as consumed in the same transaction. An order that does not exist is not an error: the event is
-// about somebody else's.
-func (s *Store) Note(ctx context.Context, id order.ID, eventID string, n order.Note, units, money bool, done func(*db.Tx) error) error {
+// Note records what another context said about an order, and what that answers. done marks the event as consumed in the
+// same transaction. An order that does not exist is not an error: the event is about somebody else's.
+func (s *Store) Note(ctx context.Context, id order.ID, eventID string, n order.Note, means order.Answer, done func(*db.Tx) error) error {
 	return s.Write(ctx, func(tx *db.Tx) error {
 		at := n.At.UnixMicro()
-		var unitsAt, moneyAt int64
-		if units {
-			unitsAt = at
+		var answers [4]int64 // in the order of the columns
+		if means != order.NoAnswer {
+			answers[means-order.UnitsTaken] = at
 		}
-		if money {
-			moneyAt = at
-		}
-		changed, err := tx.Exec(`UPDATE orders SET units_back_at = max(units_back_at, $1), money_back_at = max(money_back_at, $2) WHERE id = $3`,
-			unitsAt, moneyAt, string(id))
+		changed, err := tx.Exec(`UPDATE orders SET units_taken_at = max(units_taken_at, $1), money_taken_at = max(money_taken_at, $2),
+			units_back_at = max(units_back_at, $3), money_back_at = max(money_back_at, $4) WHERE id = $5`,
+			answers[0], answers[1], answers[2], answers[3], string(id))
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,9 @@ import (
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/orders/internal/order"
+	ordersv1 "github.com/orderkeep/orderkeep/orders/v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -57,6 +60,10 @@ func confirm() order.Move {
 	return order.Move{To: order.Confirmed, At: noon.Add(time.Second), ReservedAt: noon.Add(time.Millisecond), AuthorizedAt: noon.Add(2 * time.Millisecond), PaymentID: "pay-1"}
 }
 
+func fulfil() order.Move {
+	return order.Move{To: order.Fulfilled, At: noon.Add(time.Hour), ReservedAt: noon}
+}
+
 func mustMove(t *testing.T, s *Store, o *order.Order, m order.Move) {
 	t.Helper()
 	if ok, err := s.Move(t.Context(), o, m); err != nil || !ok {
@@ -77,7 +84,9 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 		"rejected":  {{To: order.Rejected, At: noon.Add(time.Second), Rejection: rejection()}},
 		"undone": {{To: order.Undoing, At: noon, Rejection: rejection(), ReservedAt: noon, Lease: order.Lease{Owner: "r", Until: noon}},
 			{To: order.Rejected, At: noon.Add(time.Second), Rejection: rejection(), ReservedAt: noon}},
-		"cancelled": {confirm(), {To: order.Cancelled, At: noon.Add(time.Hour), CancelReason: "changed my mind", ReservedAt: noon}},
+		"cancelled": {confirm(), {To: order.Cancelled, At: noon.Add(time.Hour), Reason: "changed my mind", ReservedAt: noon}},
+		"fulfilled": {confirm(), fulfil()},
+		"returned":  {confirm(), fulfil(), {To: order.Returned, At: noon.Add(2 * time.Hour), Reason: "too small", ReservedAt: noon}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -201,7 +210,12 @@ func TestEventsAreWrittenWithTheChange(t *testing.T) {
 	if ok, err := s.Move(t.Context(), &stale, confirm()); err != nil || ok {
 		t.Fatalf("a second confirm: %v, %v", ok, err)
 	}
-	mustMove(t, s, o, order.Move{To: order.Cancelled, At: noon, CancelReason: "r", ReservedAt: noon})
+	mustMove(t, s, o, order.Move{To: order.Cancelled, At: noon, Reason: "r", ReservedAt: noon})
+	sold := pending("")
+	mustBegin(t, s, sold)
+	mustMove(t, s, sold, confirm())
+	mustMove(t, s, sold, fulfil())
+	mustMove(t, s, sold, order.Move{To: order.Returned, At: noon.Add(2 * time.Hour), Reason: "r", ReservedAt: noon})
 	refused := pending("k")
 	refused.State, refused.Rejection, refused.DecidedAt, refused.Lease = order.Rejected, rejection(), noon, order.Lease{}
 	mustBegin(t, s, refused)
@@ -219,12 +233,27 @@ func TestEventsAreWrittenWithTheChange(t *testing.T) {
 		}
 		got = append(got, strings.TrimPrefix(typ, "orderkeep.orders.v1.")+" "+subject+" "+corr)
 	}
-	want := []string{"OrderConfirmed " + string(o.ID) + " corr-1", "OrderCancelled " + string(o.ID) + " corr-1", "OrderRejected " + string(refused.ID) + " corr-1"}
+	want := []string{"OrderConfirmed " + string(o.ID) + " corr-1", "OrderCancelled " + string(o.ID) + " corr-1"}
+	for _, e := range []string{"OrderConfirmed", "OrderFulfilled", "OrderReturned"} {
+		want = append(want, e+" "+string(sold.ID)+" corr-1")
+	}
+	want = append(want, "OrderRejected "+string(refused.ID)+" corr-1")
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
-	if appended != 3 {
-		t.Errorf("the relay was woken %d times, want 3", appended)
+	if appended != 6 {
+		t.Errorf("the relay was woken %d times, want 6", appended)
+	}
+	for _, m := range []proto.Message{
+		&ordersv1.OrderFulfilled{OrderId: string(sold.ID), FulfilledAt: timestamppb.New(noon.Add(time.Hour)), Paid: true},
+		&ordersv1.OrderReturned{OrderId: string(sold.ID), Reason: "r", ReturnedAt: timestamppb.New(noon.Add(2 * time.Hour)), Paid: true},
+	} {
+		got := m.ProtoReflect().New().Interface()
+		var data []byte
+		err := s.db.QueryRow(t.Context(), `SELECT data FROM outbox WHERE type = $1`, string(m.ProtoReflect().Descriptor().FullName())).Scan(&data)
+		if err := errors.Join(err, proto.Unmarshal(data, got)); err != nil || !proto.Equal(m, got) {
+			t.Errorf("got %v (%v), want %v", got, err, m)
+		}
 	}
 }
 
@@ -280,7 +309,7 @@ func TestNoteIsTakenOnceAndSaysWhatIsBack(t *testing.T) {
 	nothing := func(*db.Tx) error { return nil }
 	note := order.Note{At: noon.Add(time.Minute), What: "stock_released", Detail: "4 units"}
 	for range 2 {
-		if err := s.Note(t.Context(), o.ID, "event-1", note, true, false, nothing); err != nil {
+		if err := s.Note(t.Context(), o.ID, "event-1", note, order.UnitsBack, nothing); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -288,7 +317,7 @@ func TestNoteIsTakenOnceAndSaysWhatIsBack(t *testing.T) {
 	if err != nil || got.Undone() || !got.UnitsBackAt.Equal(note.At) {
 		t.Errorf("after the units: %+v, %v", got, err)
 	}
-	if err := s.Note(t.Context(), o.ID, "event-2", order.Note{At: noon, What: "payment_voided"}, false, true, nothing); err != nil {
+	if err := s.Note(t.Context(), o.ID, "event-2", order.Note{At: noon, What: "payment_voided"}, order.MoneyBack, nothing); err != nil {
 		t.Fatal(err)
 	}
 	if got, err = s.Get(t.Context(), o.ID); err != nil || !got.Undone() {
@@ -305,14 +334,74 @@ func TestNoteIsTakenOnceAndSaysWhatIsBack(t *testing.T) {
 	other := pending("")
 	mustBegin(t, s, other)
 	mustMove(t, s, other, confirm())
-	if err := s.Note(t.Context(), other.ID, "event-3", note, true, true, func(*db.Tx) error { return undelivered }); !errors.Is(err, undelivered) {
+	if err := s.Note(t.Context(), other.ID, "event-3", note, order.UnitsBack, func(*db.Tx) error { return undelivered }); !errors.Is(err, undelivered) {
 		t.Fatalf("got %v", err)
 	}
 	if got, err := s.Get(t.Context(), other.ID); err != nil || !got.UnitsBackAt.IsZero() {
 		t.Errorf("the effect stayed without its mark: %+v, %v", got, err)
 	}
-	if err := s.Note(t.Context(), order.NewID(), "event-4", note, true, true, nothing); err != nil {
+	if err := s.Note(t.Context(), order.NewID(), "event-4", note, order.UnitsBack, nothing); err != nil {
 		t.Errorf("an event about nobody's order: %v", err)
+	}
+}
+
+// Each answer has a time of its own, which a repeated or late event does not take back.
+func TestNoteKeepsEachAnswerApart(t *testing.T) {
+	t.Parallel()
+	s, _ := setup(t)
+	o := pending("")
+	mustBegin(t, s, o)
+	mustMove(t, s, o, confirm())
+	mustMove(t, s, o, fulfil())
+	want := *o
+	want.Payload = order.Hash{}
+	for n, tc := range []struct {
+		means order.Answer
+		at    *time.Time
+	}{{order.NoAnswer, new(time.Time)}, {order.UnitsTaken, &want.UnitsTakenAt}, {order.MoneyTaken, &want.MoneyTakenAt}, {order.UnitsBack, &want.UnitsBackAt}, {order.MoneyBack, &want.MoneyBackAt}} {
+		*tc.at = noon.Add(time.Duration(n+1) * time.Minute)
+		for i, at := range []time.Time{*tc.at, tc.at.Add(-time.Hour)} {
+			err := s.Note(t.Context(), o.ID, fmt.Sprint("event-", n, i), order.Note{At: at, What: "w"}, tc.means, func(*db.Tx) error { return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := s.Get(t.Context(), o.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(&want, got); d != "" {
+			t.Errorf("after answer %d, -want +got:\n%s", tc.means, d)
+		}
+	}
+}
+
+// A shop keeps millions of orders; recovery looks twice a second, and staff at the few that are not fulfilled.
+func TestHotStatementsGoByAnIndex(t *testing.T) {
+	t.Parallel()
+	s, _ := setup(t)
+	for _, statement := range []string{anyDue, claimDue, listByState} {
+		args := make([]any, strings.Count(statement, "$"))
+		for i := range args {
+			args[i] = 1
+		}
+		rows, err := s.db.Query(t.Context(), "EXPLAIN QUERY PLAN "+statement, args...)
+		if err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+		defer rows.Close()
+		plan := ""
+		for rows.Next() {
+			var id, parent, unused int
+			var step string
+			if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+				t.Fatal(err)
+			}
+			plan += step + "\n"
+		}
+		if strings.Contains(plan, "SCAN orders") || !strings.Contains(plan, "INDEX orders_not_fulfilled") {
+			t.Errorf("%s\ngoes by\n%swant the index orders_not_fulfilled and no scan", statement, plan)
+		}
 	}
 }
 
@@ -329,6 +418,9 @@ func TestList(t *testing.T) {
 		switch i % 3 {
 		case 1:
 			mustMove(t, s, o, confirm())
+			if i == 4 {
+				mustMove(t, s, o, fulfil())
+			}
 		case 2:
 			mustMove(t, s, o, order.Move{To: order.Rejected, At: noon, Rejection: rejection()})
 		}
@@ -352,7 +444,8 @@ func TestList(t *testing.T) {
 	}{
 		{"all, newest first", order.Filter{Limit: 100}, pick(func(int) bool { return true })},
 		{"a page", order.Filter{Limit: 3, Before: all[8]}, pick(func(i int) bool { return i < 8 && i >= 5 })},
-		{"confirmed", order.Filter{Limit: 100, States: []order.State{order.Confirmed}}, pick(func(i int) bool { return i%3 == 1 })},
+		{"confirmed", order.Filter{Limit: 100, States: []order.State{order.Confirmed}}, pick(func(i int) bool { return i%3 == 1 && i != 4 })},
+		{"fulfilled", order.Filter{Limit: 100, States: []order.State{order.Fulfilled}}, pick(func(i int) bool { return i == 4 })},
 		{"rejected", order.Filter{Limit: 100, States: []order.State{order.Rejected}}, pick(func(i int) bool { return i%3 == 2 })},
 		{"pending", order.Filter{Limit: 100, States: []order.State{order.Pending, order.Undoing}}, pick(func(i int) bool { return i%3 == 0 })},
 		{"a customer's", order.Filter{Limit: 100, Customer: "C-1"}, pick(func(i int) bool { return i%2 == 1 })},
@@ -392,6 +485,12 @@ func TestDatabaseRefusesWhatTheCodeMustNeverDo(t *testing.T) {
 		`UPDATE orders SET state = 'rejected', decided_at = 1`,
 		`UPDATE orders SET state = 'confirmed'`,
 		`UPDATE orders SET cancelled_at = 1`,
+		`UPDATE orders SET fulfilled_at = 1`,
+		`UPDATE orders SET returned_at = 1`,
+		`UPDATE orders SET state = 'fulfilled', decided_at = 1`,
+		`UPDATE orders SET state = 'fulfilled', fulfilled_at = 1`,
+		`UPDATE orders SET state = 'returned', decided_at = 1, returned_at = 1`,
+		`UPDATE orders SET state = 'returned', decided_at = 1, fulfilled_at = 1`,
 		`UPDATE orders SET currency = ''`,
 		`UPDATE order_lines SET qty = 0`,
 		`UPDATE order_lines SET sku = ''`,

@@ -25,11 +25,19 @@ type Invoker interface {
 	//
 	// A confirmed order becomes `cancelled`; its units and its money are given back by the time of the
 	// answer, or soon after it (`undo: pending` until then). A pending order is rejected with reason
-	// `cancelled`. An order that was rejected for another reason is 409 `not_cancellable`. Repeating it
-	// does nothing more.
+	// `cancelled`. An order that was rejected for another reason, or is fulfilled, is 409
+	// `not_cancellable`. Repeating it does nothing more.
 	//
 	// POST /v1/orders/{orderId}/cancel
 	CancelOrder(ctx context.Context, request OptCancellation, params CancelOrderParams) (CancelOrderRes, error)
+	// FulfilOrder invokes fulfilOrder operation.
+	//
+	// A confirmed order, whole, becomes `fulfilled`; its units leave on hand and its money is captured by
+	// the time of the answer, or soon after it (`settlement: pending` until then). Any other order is 409
+	// `not_fulfillable`. Repeating it does nothing more.
+	//
+	// POST /v1/orders/{orderId}/fulfil
+	FulfilOrder(ctx context.Context, params FulfilOrderParams) (FulfilOrderRes, error)
 	// GetOrder invokes getOrder operation.
 	//
 	// Look up an order.
@@ -63,6 +71,14 @@ type Invoker interface {
 	//
 	// POST /orders
 	PlacePlainOrder(ctx context.Context, request *NewOrder, params PlacePlainOrderParams) (PlacePlainOrderRes, error)
+	// ReturnOrder invokes returnOrder operation.
+	//
+	// A fulfilled order, whole, becomes `returned`; its units come back on hand and its money is refunded
+	// by the time of the answer, or soon after it (`undo: pending` until then). Any other order is 409
+	// `not_returnable`. Repeating it does nothing more.
+	//
+	// POST /v1/orders/{orderId}/return
+	ReturnOrder(ctx context.Context, request OptOrderReturn, params ReturnOrderParams) (ReturnOrderRes, error)
 }
 
 // Client implements OAS client.
@@ -108,8 +124,8 @@ func (c *Client) requestURL(ctx context.Context) *url.URL {
 //
 // A confirmed order becomes `cancelled`; its units and its money are given back by the time of the
 // answer, or soon after it (`undo: pending` until then). A pending order is rejected with reason
-// `cancelled`. An order that was rejected for another reason is 409 `not_cancellable`. Repeating it
-// does nothing more.
+// `cancelled`. An order that was rejected for another reason, or is fulfilled, is 409
+// `not_cancellable`. Repeating it does nothing more.
 //
 // POST /v1/orders/{orderId}/cancel
 func (c *Client) CancelOrder(ctx context.Context, request OptCancellation, params CancelOrderParams) (CancelOrderRes, error) {
@@ -165,6 +181,70 @@ func (c *Client) sendCancelOrder(ctx context.Context, request OptCancellation, p
 	}()
 
 	result, err := decodeCancelOrderResponse(resp)
+	if err != nil {
+		return res, errors.Wrap(err, "decode response")
+	}
+
+	return result, nil
+}
+
+// FulfilOrder invokes fulfilOrder operation.
+//
+// A confirmed order, whole, becomes `fulfilled`; its units leave on hand and its money is captured by
+// the time of the answer, or soon after it (`settlement: pending` until then). Any other order is 409
+// `not_fulfillable`. Repeating it does nothing more.
+//
+// POST /v1/orders/{orderId}/fulfil
+func (c *Client) FulfilOrder(ctx context.Context, params FulfilOrderParams) (FulfilOrderRes, error) {
+	res, err := c.sendFulfilOrder(ctx, params)
+	return res, err
+}
+
+func (c *Client) sendFulfilOrder(ctx context.Context, params FulfilOrderParams) (res FulfilOrderRes, err error) {
+
+	u := uri.Clone(c.requestURL(ctx))
+	var pathParts [3]string
+	pathParts[0] = "/v1/orders/"
+	{
+		// Encode "orderId" parameter.
+		e := uri.NewPathEncoder(uri.PathEncoderConfig{
+			Param:   "orderId",
+			Style:   uri.PathStyleSimple,
+			Explode: false,
+		})
+		if err := func() error {
+			return e.EncodeValue(conv.UUIDToString(params.OrderId))
+		}(); err != nil {
+			return res, errors.Wrap(err, "encode path")
+		}
+		encoded, err := e.Result()
+		if err != nil {
+			return res, errors.Wrap(err, "encode path")
+		}
+		pathParts[1] = encoded
+	}
+	pathParts[2] = "/fulfil"
+	uri.AddPathParts(u, pathParts[:]...)
+
+	r, err := ht.NewRequest(ctx, "POST", u)
+	if err != nil {
+		return res, errors.Wrap(err, "create request")
+	}
+
+	resp, err := c.cfg.Client.Do(r)
+	if err != nil {
+		return res, errors.Wrap(err, "do request")
+	}
+	body := resp.Body
+	defer func() {
+		// Drain the body to EOF before closing, so the underlying
+		// connection can be reused by the Transport regardless of the
+		// response status code. See https://github.com/ogen-go/ogen/issues/1670.
+		_, _ = io.Copy(io.Discard, body)
+		_ = body.Close()
+	}()
+
+	result, err := decodeFulfilOrderResponse(resp)
 	if err != nil {
 		return res, errors.Wrap(err, "decode response")
 	}
@@ -563,6 +643,73 @@ func (c *Client) sendPlacePlainOrder(ctx context.Context, request *NewOrder, par
 	}()
 
 	result, err := decodePlacePlainOrderResponse(resp)
+	if err != nil {
+		return res, errors.Wrap(err, "decode response")
+	}
+
+	return result, nil
+}
+
+// ReturnOrder invokes returnOrder operation.
+//
+// A fulfilled order, whole, becomes `returned`; its units come back on hand and its money is refunded
+// by the time of the answer, or soon after it (`undo: pending` until then). Any other order is 409
+// `not_returnable`. Repeating it does nothing more.
+//
+// POST /v1/orders/{orderId}/return
+func (c *Client) ReturnOrder(ctx context.Context, request OptOrderReturn, params ReturnOrderParams) (ReturnOrderRes, error) {
+	res, err := c.sendReturnOrder(ctx, request, params)
+	return res, err
+}
+
+func (c *Client) sendReturnOrder(ctx context.Context, request OptOrderReturn, params ReturnOrderParams) (res ReturnOrderRes, err error) {
+
+	u := uri.Clone(c.requestURL(ctx))
+	var pathParts [3]string
+	pathParts[0] = "/v1/orders/"
+	{
+		// Encode "orderId" parameter.
+		e := uri.NewPathEncoder(uri.PathEncoderConfig{
+			Param:   "orderId",
+			Style:   uri.PathStyleSimple,
+			Explode: false,
+		})
+		if err := func() error {
+			return e.EncodeValue(conv.UUIDToString(params.OrderId))
+		}(); err != nil {
+			return res, errors.Wrap(err, "encode path")
+		}
+		encoded, err := e.Result()
+		if err != nil {
+			return res, errors.Wrap(err, "encode path")
+		}
+		pathParts[1] = encoded
+	}
+	pathParts[2] = "/return"
+	uri.AddPathParts(u, pathParts[:]...)
+
+	r, err := ht.NewRequest(ctx, "POST", u)
+	if err != nil {
+		return res, errors.Wrap(err, "create request")
+	}
+	if err := encodeReturnOrderRequest(request, r); err != nil {
+		return res, errors.Wrap(err, "encode request")
+	}
+
+	resp, err := c.cfg.Client.Do(r)
+	if err != nil {
+		return res, errors.Wrap(err, "do request")
+	}
+	body := resp.Body
+	defer func() {
+		// Drain the body to EOF before closing, so the underlying
+		// connection can be reused by the Transport regardless of the
+		// response status code. See https://github.com/ogen-go/ogen/issues/1670.
+		_, _ = io.Copy(io.Discard, body)
+		_ = body.Close()
+	}()
+
+	result, err := decodeReturnOrderResponse(resp)
 	if err != nil {
 		return res, errors.Wrap(err, "decode response")
 	}

@@ -32,8 +32,8 @@ func recordError(string, error) {}
 //
 // A confirmed order becomes `cancelled`; its units and its money are given back by the time of the
 // answer, or soon after it (`undo: pending` until then). A pending order is rejected with reason
-// `cancelled`. An order that was rejected for another reason is 409 `not_cancellable`. Repeating it
-// does nothing more.
+// `cancelled`. An order that was rejected for another reason, or is fulfilled, is 409
+// `not_cancellable`. Repeating it does nothing more.
 //
 // POST /v1/orders/{orderId}/cancel
 func (s *Server) handleCancelOrderRequest(args [1]string, argsEscaped bool, w http.ResponseWriter, r *http.Request) {
@@ -122,6 +122,92 @@ func (s *Server) handleCancelOrderRequest(args [1]string, argsEscaped bool, w ht
 	}
 
 	if err := encodeCancelOrderResponse(response, w); err != nil {
+		defer recordError("EncodeResponse", err)
+		if !errors.Is(err, ht.ErrInternalServerErrorResponse) {
+			s.cfg.ErrorHandler(ctx, w, r, err)
+		}
+		return
+	}
+}
+
+// handleFulfilOrderRequest handles fulfilOrder operation.
+//
+// A confirmed order, whole, becomes `fulfilled`; its units leave on hand and its money is captured by
+// the time of the answer, or soon after it (`settlement: pending` until then). Any other order is 409
+// `not_fulfillable`. Repeating it does nothing more.
+//
+// POST /v1/orders/{orderId}/fulfil
+func (s *Server) handleFulfilOrderRequest(args [1]string, argsEscaped bool, w http.ResponseWriter, r *http.Request) {
+	statusWriter := &codeRecorder{ResponseWriter: w}
+	w = statusWriter
+	ctx := r.Context()
+
+	var (
+		err          error
+		opErrContext = ogenerrors.OperationContext{
+			Name: FulfilOrderOperation,
+			ID:   "fulfilOrder",
+		}
+	)
+	params, err := decodeFulfilOrderParams(args, argsEscaped, r)
+	if err != nil {
+		err = &ogenerrors.DecodeParamsError{
+			OperationContext: opErrContext,
+			Err:              err,
+		}
+		defer recordError("DecodeParams", err)
+		s.cfg.ErrorHandler(ctx, w, r, err)
+		return
+	}
+
+	var rawBody []byte
+
+	var response FulfilOrderRes
+	if m := s.cfg.Middleware; m != nil {
+		mreq := middleware.Request{
+			Context:          ctx,
+			OperationName:    FulfilOrderOperation,
+			OperationSummary: "Fulfil an order",
+			OperationID:      "fulfilOrder",
+			Body:             nil,
+			RawBody:          rawBody,
+			Params: middleware.Parameters{
+				{
+					Name: "orderId",
+					In:   "path",
+				}: params.OrderId,
+			},
+			Raw: r,
+		}
+
+		type (
+			Request  = struct{}
+			Params   = FulfilOrderParams
+			Response = FulfilOrderRes
+		)
+		response, err = middleware.HookMiddleware[
+			Request,
+			Params,
+			Response,
+		](
+			m,
+			mreq,
+			unpackFulfilOrderParams,
+			func(ctx context.Context, request Request, params Params) (response Response, err error) {
+				response, err = s.h.FulfilOrder(ctx, params)
+				return response, err
+			},
+		)
+	} else {
+		response, err = s.h.FulfilOrder(ctx, params)
+	}
+	if err != nil {
+		defer recordError("Internal", err)
+		s.cfg.ErrorHandler(ctx, w, r, err)
+		return
+	}
+
+	if err := encodeFulfilOrderResponse(response, w); err != nil {
 		defer recordError("EncodeResponse", err)
 		if !errors.Is(err, ht.ErrInternalServerErrorResponse) {
 			s.cfg.ErrorHandler(ctx, w, r, err)
@@ -595,6 +681,107 @@ func (s *Server) handlePlacePlainOrderRequest(args [0]string, argsEscaped bool, 
 	}
 
 	if err := encodePlacePlainOrderResponse(response, w); err != nil {
+		defer recordError("EncodeResponse", err)
+		if !errors.Is(err, ht.ErrInternalServerErrorResponse) {
+			s.cfg.ErrorHandler(ctx, w, r, err)
+		}
+		return
+	}
+}
+
+// handleReturnOrderRequest handles returnOrder operation.
+//
+// A fulfilled order, whole, becomes `returned`; its units come back on hand and its money is refunded
+// by the time of the answer, or soon after it (`undo: pending` until then). Any other order is 409
+// `not_returnable`. Repeating it does nothing more.
+//
+// POST /v1/orders/{orderId}/return
+func (s *Server) handleReturnOrderRequest(args [1]string, argsEscaped bool, w http.ResponseWriter, r *http.Request) {
+	statusWriter := &codeRecorder{ResponseWriter: w}
+	w = statusWriter
+	ctx := r.Context()
+
+	var (
+		err          error
+		opErrContext = ogenerrors.OperationContext{
+			Name: ReturnOrderOperation,
+			ID:   "returnOrder",
+		}
+	)
+	params, err := decodeReturnOrderParams(args, argsEscaped, r)
+	if err != nil {
+		err = &ogenerrors.DecodeParamsError{
+			OperationContext: opErrContext,
+			Err:              err,
+		}
+		defer recordError("DecodeParams", err)
+		s.cfg.ErrorHandler(ctx, w, r, err)
+		return
+	}
+
+	var rawBody []byte
+	request, rawBody, close, err := s.decodeReturnOrderRequest(r)
+	if err != nil {
+		err = &ogenerrors.DecodeRequestError{
+			OperationContext: opErrContext,
+			Err:              err,
+		}
+		defer recordError("DecodeRequest", err)
+		s.cfg.ErrorHandler(ctx, w, r, err)
+		return
+	}
+	defer func() {
+		if err := close(); err != nil {
+			recordError("CloseRequest", err)
+		}
+	}()
+
+	var response ReturnOrderRes
+	if m := s.cfg.Middleware; m != nil {
+		mreq := middleware.Request{
+			Context:          ctx,
+			OperationName:    ReturnOrderOperation,
+			OperationSummary: "Return an order",
+			OperationID:      "returnOrder",
+			Body:             request,
+			RawBody:          rawBody,
+			Params: middleware.Parameters{
+				{
+					Name: "orderId",
+					In:   "path",
+				}: params.OrderId,
+			},
+			Raw: r,
+		}
+
+		type (
+			Request  = OptOrderReturn
+			Params   = ReturnOrderParams
+			Response = ReturnOrderRes
+		)
+		response, err = middleware.HookMiddleware[
+			Request,
+			Params,
+			Response,
+		](
+			m,
+			mreq,
+			unpackReturnOrderParams,
+			func(ctx context.Context, request Request, params Params) (response Response, err error) {
+				response, err = s.h.ReturnOrder(ctx, request, params)
+				return response, err
+			},
+		)
+	} else {
+		response, err = s.h.ReturnOrder(ctx, request, params)
+	}
+	if err != nil {
+		defer recordError("Internal", err)
+		s.cfg.ErrorHandler(ctx, w, r, err)
+		return
+	}
+
+	if err := encodeReturnOrderResponse(response, w); err != nil {
 		defer recordError("EncodeResponse", err)
 		if !errors.Is(err, ht.ErrInternalServerErrorResponse) {
 			s.cfg.ErrorHandler(ctx, w, r, err)

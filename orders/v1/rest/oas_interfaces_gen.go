@@ -5,6 +5,10 @@ type CancelOrderRes interface {
 	cancelOrderRes()
 }
 
+type FulfilOrderRes interface {
+	fulfilOrderRes()
+}
+
 type GetOrderRes interface {
 	getOrderRes()
 }
@@ -23,4 +27,8 @@ type PlaceOrderRes interface {
 
 type PlacePlainOrderRes interface {
 	placePlainOrderRes()
+}
+
+type ReturnOrderRes interface {
+	returnOrderRes()
 }

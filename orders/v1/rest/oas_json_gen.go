@@ -629,6 +629,72 @@ func (s *OptNewPayment) UnmarshalJSON(data []byte) error {
 	return s.Decode(d)
 }
 
+// Encode encodes OrderReturn as json.
+func (o OptOrderReturn) Encode(e *jx.Encoder) {
+	if !o.Set {
+		return
+	}
+	o.Value.Encode(e)
+}
+
+// Decode decodes OrderReturn from json.
+func (o *OptOrderReturn) Decode(d *jx.Decoder) error {
+	if o == nil {
+		return errors.New("invalid: unable to decode OptOrderReturn to nil")
+	}
+	o.Set = true
+	if err := o.Value.Decode(d); err != nil {
+		return err
+	}
+	return nil
+}
+
+// MarshalJSON implements stdjson.Marshaler.
+func (s OptOrderReturn) MarshalJSON() ([]byte, error) {
+	e := jx.Encoder{}
+	s.Encode(&e)
+	return e.Bytes(), nil
+}
+
+// UnmarshalJSON implements stdjson.Unmarshaler.
+func (s *OptOrderReturn) UnmarshalJSON(data []byte) error {
+	d := jx.DecodeBytes(data)
+	return s.Decode(d)
+}
+
+// Encode encodes OrderSettlement as json.
+func (o OptOrderSettlement) Encode(e *jx.Encoder) {
+	if !o.Set {
+		return
+	}
+	e.Str(string(o.Value))
+}
+
+// Decode decodes OrderSettlement from json.
+func (o *OptOrderSettlement) Decode(d *jx.Decoder) error {
+	if o == nil {
+		return errors.New("invalid: unable to decode OptOrderSettlement to nil")
+	}
+	o.Set = true
+	if err := o.Value.Decode(d); err != nil {
+		return err
+	}
+	return nil
+}
+
+// MarshalJSON implements stdjson.Marshaler.
+func (s OptOrderSettlement) MarshalJSON() ([]byte, error) {
+	e := jx.Encoder{}
+	s.Encode(&e)
+	return e.Bytes(), nil
+}
+
+// UnmarshalJSON implements stdjson.Unmarshaler.
+func (s *OptOrderSettlement) UnmarshalJSON(data []byte) error {
+	d := jx.DecodeBytes(data)
+	return s.Decode(d)
+}
+
 // Encode encodes OrderStatus as json.
 func (o OptOrderStatus) Encode(e *jx.Encoder) {
 	if !o.Set {
@@ -788,6 +854,12 @@ func (s *Order) encodeFields(e *jx.Encoder) {
 		}
 	}
 	{
+		if s.Settlement.Set {
+			e.FieldStart("settlement")
+			s.Settlement.Encode(e)
+		}
+	}
+	{
 		e.FieldStart("correlationId")
 		e.Str(s.CorrelationId)
 	}
@@ -807,9 +879,21 @@ func (s *Order) encodeFields(e *jx.Encoder) {
 			s.CancelledAt.Encode(e, json.EncodeDateTime)
 		}
 	}
+	{
+		if s.FulfilledAt.Set {
+			e.FieldStart("fulfilledAt")
+			s.FulfilledAt.Encode(e, json.EncodeDateTime)
+		}
+	}
+	{
+		if s.ReturnedAt.Set {
+			e.FieldStart("returnedAt")
+			s.ReturnedAt.Encode(e, json.EncodeDateTime)
+		}
+	}
 }
 
-var jsonFieldsNameOfOrder = [13]string{
+var jsonFieldsNameOfOrder = [16]string{
 	0:  "orderId",
 	1:  "status",
 	2:  "reason",
@@ -819,10 +903,13 @@ var jsonFieldsNameOfOrder = [13]string{
 	6:  "customer",
 	7:  "paymentId",
 	8:  "undo",
-	9:  "correlationId",
-	10: "placedAt",
-	11: "decidedAt",
-	12: "cancelledAt",
+	9:  "settlement",
+	10: "correlationId",
+	11: "placedAt",
+	12: "decidedAt",
+	13: "cancelledAt",
+	14: "fulfilledAt",
+	15: "returnedAt",
 }
 
 // Decode decodes Order from json.
@@ -938,8 +1025,18 @@ func (s *Order) Decode(d *jx.Decoder) error {
 			}(); err != nil {
 				return errors.Wrap(err, "decode field \"undo\"")
 			}
+		case "settlement":
+			if err := func() error {
+				s.Settlement.Reset()
+				if err := s.Settlement.Decode(d); err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"settlement\"")
+			}
 		case "correlationId":
-			requiredBitSet[1] |= 1 << 1
+			requiredBitSet[1] |= 1 << 2
 			if err := func() error {
 				v, err := d.Str()
 				s.CorrelationId = string(v)
@@ -951,7 +1048,7 @@ func (s *Order) Decode(d *jx.Decoder) error {
 				return errors.Wrap(err, "decode field \"correlationId\"")
 			}
 		case "placedAt":
-			requiredBitSet[1] |= 1 << 2
+			requiredBitSet[1] |= 1 << 3
 			if err := func() error {
 				v, err := json.DecodeDateTime(d)
 				s.PlacedAt = v
@@ -982,6 +1079,26 @@ func (s *Order) Decode(d *jx.Decoder) error {
 			}(); err != nil {
 				return errors.Wrap(err, "decode field \"cancelledAt\"")
 			}
+		case "fulfilledAt":
+			if err := func() error {
+				s.FulfilledAt.Reset()
+				if err := s.FulfilledAt.Decode(d, json.DecodeDateTime); err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"fulfilledAt\"")
+			}
+		case "returnedAt":
+			if err := func() error {
+				s.ReturnedAt.Reset()
+				if err := s.ReturnedAt.Decode(d, json.DecodeDateTime); err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"returnedAt\"")
+			}
 		default:
 			return d.Skip()
 		}
@@ -993,7 +1110,7 @@ func (s *Order) Decode(d *jx.Decoder) error {
 	var failures []validate.FieldError
 	for i, mask := range [2]uint8{
 		0b00111011,
-		0b00000110,
+		0b00001100,
 	} {
 		if result := (requiredBitSet[i] & mask) ^ mask; result != 0 {
 			// Mask only required fields and check equality to mask using XOR.
@@ -1292,6 +1409,111 @@ func (s *OrderPage) UnmarshalJSON(data []byte) error {
 	return s.Decode(d)
 }
 
+// Encode implements json.Marshaler.
+func (s *OrderReturn) Encode(e *jx.Encoder) {
+	e.ObjStart()
+	s.encodeFields(e)
+	e.ObjEnd()
+}
+
+// encodeFields encodes fields.
+func (s *OrderReturn) encodeFields(e *jx.Encoder) {
+	{
+		if s.Reason.Set {
+			e.FieldStart("reason")
+			s.Reason.Encode(e)
+		}
+	}
+}
+
+var jsonFieldsNameOfOrderReturn = [1]string{
+	0: "reason",
+}
+
+// Decode decodes OrderReturn from json.
+func (s *OrderReturn) Decode(d *jx.Decoder) error {
+	if s == nil {
+		return errors.New("invalid: unable to decode OrderReturn to nil")
+	}
+
+	if err := d.ObjBytes(func(d *jx.Decoder, k []byte) error {
+		switch string(k) {
+		case "reason":
+			if err := func() error {
+				s.Reason.Reset()
+				if err := s.Reason.Decode(d); err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"reason\"")
+			}
+		default:
+			return errors.Errorf("unexpected field %q", k)
+		}
+		return nil
+	}); err != nil {
+		return errors.Wrap(err, "decode OrderReturn")
+	}
+
+	return nil
+}
+
+// MarshalJSON implements stdjson.Marshaler.
+func (s *OrderReturn) MarshalJSON() ([]byte, error) {
+	e := jx.Encoder{}
+	s.Encode(&e)
+	return e.Bytes(), nil
+}
+
+// UnmarshalJSON implements stdjson.Unmarshaler.
+func (s *OrderReturn) UnmarshalJSON(data []byte) error {
+	d := jx.DecodeBytes(data)
+	return s.Decode(d)
+}
+
+// Encode encodes OrderSettlement as json.
+func (s OrderSettlement) Encode(e *jx.Encoder) {
+	e.Str(string(s))
+}
+
+// Decode decodes OrderSettlement from json.
+func (s *OrderSettlement) Decode(d *jx.Decoder) error {
+	if s == nil {
+		return errors.New("invalid: unable to decode OrderSettlement to nil")
+	}
+	v, err := d.StrBytes()
+	if err != nil {
+		return err
+	}
+	// Try to use constant string.
+	switch OrderSettlement(v) {
+	case OrderSettlementPending:
+		*s = OrderSettlementPending
+	case OrderSettlementDone:
+		*s = OrderSettlementDone
+	case OrderSettlementFailed:
+		*s = OrderSettlementFailed
+	default:
+		*s = OrderSettlement(v)
+	}
+
+	return nil
+}
+
+// MarshalJSON implements stdjson.Marshaler.
+func (s OrderSettlement) MarshalJSON() ([]byte, error) {
+	e := jx.Encoder{}
+	s.Encode(&e)
+	return e.Bytes(), nil
+}
+
+// UnmarshalJSON implements stdjson.Unmarshaler.
+func (s *OrderSettlement) UnmarshalJSON(data []byte) error {
+	d := jx.DecodeBytes(data)
+	return s.Decode(d)
+}
+
 // Encode encodes OrderStatus as json.
 func (s OrderStatus) Encode(e *jx.Encoder) {
 	e.Str(string(s))
@@ -1316,6 +1538,10 @@ func (s *OrderStatus) Decode(d *jx.Decoder) error {
 		*s = OrderStatusRejected
 	case OrderStatusCancelled:
 		*s = OrderStatusCancelled
+	case OrderStatusFulfilled:
+		*s = OrderStatusFulfilled
+	case OrderStatusReturned:
+		*s = OrderStatusReturned
 	default:
 		*s = OrderStatus(v)
 	}

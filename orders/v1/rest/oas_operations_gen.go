@@ -7,9 +7,11 @@ type OperationName = string
 
 const (
 	CancelOrderOperation      OperationName = "CancelOrder"
+	FulfilOrderOperation      OperationName = "FulfilOrder"
 	GetOrderOperation         OperationName = "GetOrder"
 	GetOrderTimelineOperation OperationName = "GetOrderTimeline"
 	ListOrdersOperation       OperationName = "ListOrders"
 	PlaceOrderOperation       OperationName = "PlaceOrder"
 	PlacePlainOrderOperation  OperationName = "PlacePlainOrder"
+	ReturnOrderOperation      OperationName = "ReturnOrder"
 )

@@ -474,6 +474,98 @@ func (o OptNewPayment) Or(d NewPayment) NewPayment {
 	return d
 }
 
+// NewOptOrderReturn returns new OptOrderReturn with value set to v.
+func NewOptOrderReturn(v OrderReturn) OptOrderReturn {
+	return OptOrderReturn{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptOrderReturn is optional OrderReturn.
+type OptOrderReturn struct {
+	Value OrderReturn
+	Set   bool
+}
+
+// IsSet returns true if OptOrderReturn was set.
+func (o OptOrderReturn) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptOrderReturn) Reset() {
+	var v OrderReturn
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptOrderReturn) SetTo(v OrderReturn) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptOrderReturn) Get() (v OrderReturn, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptOrderReturn) Or(d OrderReturn) OrderReturn {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptOrderSettlement returns new OptOrderSettlement with value set to v.
+func NewOptOrderSettlement(v OrderSettlement) OptOrderSettlement {
+	return OptOrderSettlement{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptOrderSettlement is optional OrderSettlement.
+type OptOrderSettlement struct {
+	Value OrderSettlement
+	Set   bool
+}
+
+// IsSet returns true if OptOrderSettlement was set.
+func (o OptOrderSettlement) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptOrderSettlement) Reset() {
+	var v OrderSettlement
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptOrderSettlement) SetTo(v OrderSettlement) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptOrderSettlement) Get() (v OrderSettlement, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptOrderSettlement) Or(d OrderSettlement) OrderSettlement {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
 // NewOptOrderStatus returns new OptOrderStatus with value set to v.
 func NewOptOrderStatus(v OrderStatus) OptOrderStatus {
 	return OptOrderStatus{
@@ -616,7 +708,8 @@ func (o OptString) Or(d string) string {
 type Order struct {
 	OrderId uuid.UUID   `json:"orderId"`
 	Status  OrderStatus `json:"status"`
-	// Why the order was rejected or cancelled, as a stable code.
+	// Why the order was rejected, as a stable code, or cancelled or returned, in the words of whoever did
+	// it.
 	Reason OptString `json:"reason"`
 	// Empty for an order of total 0 without a currency.
 	Currency   string      `json:"currency"`
@@ -624,12 +717,17 @@ type Order struct {
 	Items      []OrderItem `json:"items"`
 	Customer   OptString   `json:"customer"`
 	PaymentId  OptString   `json:"paymentId"`
-	// Whether the units and the money of a cancelled order have been given back.
-	Undo          OptOrderUndo `json:"undo"`
-	CorrelationId string       `json:"correlationId"`
-	PlacedAt      time.Time    `json:"placedAt"`
-	DecidedAt     OptDateTime  `json:"decidedAt"`
-	CancelledAt   OptDateTime  `json:"cancelledAt"`
+	// Whether the units and the money of a cancelled or returned order have been given back.
+	Undo OptOrderUndo `json:"undo"`
+	// Whether the units of a fulfilled order have left on hand and its money is captured. `failed`: the
+	// payment was voided before it could be captured, such as a hold that lapsed at the provider.
+	Settlement    OptOrderSettlement `json:"settlement"`
+	CorrelationId string             `json:"correlationId"`
+	PlacedAt      time.Time          `json:"placedAt"`
+	DecidedAt     OptDateTime        `json:"decidedAt"`
+	CancelledAt   OptDateTime        `json:"cancelledAt"`
+	FulfilledAt   OptDateTime        `json:"fulfilledAt"`
+	ReturnedAt    OptDateTime        `json:"returnedAt"`
 }
 
 // GetOrderId returns the value of OrderId.
@@ -677,6 +775,11 @@ func (s *Order) GetUndo() OptOrderUndo {
 	return s.Undo
 }
 
+// GetSettlement returns the value of Settlement.
+func (s *Order) GetSettlement() OptOrderSettlement {
+	return s.Settlement
+}
+
 // GetCorrelationId returns the value of CorrelationId.
 func (s *Order) GetCorrelationId() string {
 	return s.CorrelationId
@@ -695,6 +798,16 @@ func (s *Order) GetDecidedAt() OptDateTime {
 // GetCancelledAt returns the value of CancelledAt.
 func (s *Order) GetCancelledAt() OptDateTime {
 	return s.CancelledAt
+}
+
+// GetFulfilledAt returns the value of FulfilledAt.
+func (s *Order) GetFulfilledAt() OptDateTime {
+	return s.FulfilledAt
+}
+
+// GetReturnedAt returns the value of ReturnedAt.
+func (s *Order) GetReturnedAt() OptDateTime {
+	return s.ReturnedAt
 }
 
 // SetOrderId sets the value of OrderId.
@@ -742,6 +855,11 @@ func (s *Order) SetUndo(val OptOrderUndo) {
 	s.Undo = val
 }
 
+// SetSettlement sets the value of Settlement.
+func (s *Order) SetSettlement(val OptOrderSettlement) {
+	s.Settlement = val
+}
+
 // SetCorrelationId sets the value of CorrelationId.
 func (s *Order) SetCorrelationId(val string) {
 	s.CorrelationId = val
@@ -762,8 +880,20 @@ func (s *Order) SetCancelledAt(val OptDateTime) {
 	s.CancelledAt = val
 }
 
+// SetFulfilledAt sets the value of FulfilledAt.
+func (s *Order) SetFulfilledAt(val OptDateTime) {
+	s.FulfilledAt = val
+}
+
+// SetReturnedAt sets the value of ReturnedAt.
+func (s *Order) SetReturnedAt(val OptDateTime) {
+	s.ReturnedAt = val
+}
+
 func (*Order) cancelOrderRes() {}
+func (*Order) fulfilOrderRes() {}
 func (*Order) getOrderRes()    {}
+func (*Order) returnOrderRes() {}
 
 // OrderHeaders wraps Order with response headers.
 type OrderHeaders struct {
@@ -868,6 +998,71 @@ func (s *OrderPage) SetNextCursor(val OptString) {
 
 func (*OrderPage) listOrdersRes() {}
 
+// Ref: #/components/schemas/OrderReturn
+type OrderReturn struct {
+	Reason OptString `json:"reason"`
+}
+
+// GetReason returns the value of Reason.
+func (s *OrderReturn) GetReason() OptString {
+	return s.Reason
+}
+
+// SetReason sets the value of Reason.
+func (s *OrderReturn) SetReason(val OptString) {
+	s.Reason = val
+}
+
+// Whether the units of a fulfilled order have left on hand and its money is captured. `failed`: the
+// payment was voided before it could be captured, such as a hold that lapsed at the provider.
+type OrderSettlement string
+
+const (
+	OrderSettlementPending OrderSettlement = "pending"
+	OrderSettlementDone    OrderSettlement = "done"
+	OrderSettlementFailed  OrderSettlement = "failed"
+)
+
+// AllValues returns all OrderSettlement values.
+func (OrderSettlement) AllValues() []OrderSettlement {
+	return []OrderSettlement{
+		OrderSettlementPending,
+		OrderSettlementDone,
+		OrderSettlementFailed,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s OrderSettlement) MarshalText() ([]byte, error) {
+	switch s {
+	case OrderSettlementPending:
+		return []byte(s), nil
+	case OrderSettlementDone:
+		return []byte(s), nil
+	case OrderSettlementFailed:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *OrderSettlement) UnmarshalText(data []byte) error {
+	switch OrderSettlement(data) {
+	case OrderSettlementPending:
+		*s = OrderSettlementPending
+		return nil
+	case OrderSettlementDone:
+		*s = OrderSettlementDone
+		return nil
+	case OrderSettlementFailed:
+		*s = OrderSettlementFailed
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
+
 // Ref: #/components/schemas/OrderStatus
 type OrderStatus string
 
@@ -876,6 +1071,8 @@ const (
 	OrderStatusConfirmed OrderStatus = "confirmed"
 	OrderStatusRejected  OrderStatus = "rejected"
 	OrderStatusCancelled OrderStatus = "cancelled"
+	OrderStatusFulfilled OrderStatus = "fulfilled"
+	OrderStatusReturned  OrderStatus = "returned"
 )
 
 // AllValues returns all OrderStatus values.
@@ -885,6 +1082,8 @@ func (OrderStatus) AllValues() []OrderStatus {
 		OrderStatusConfirmed,
 		OrderStatusRejected,
 		OrderStatusCancelled,
+		OrderStatusFulfilled,
+		OrderStatusReturned,
 	}
 }
 
@@ -898,6 +1097,10 @@ func (s OrderStatus) MarshalText() ([]byte, error) {
 	case OrderStatusRejected:
 		return []byte(s), nil
 	case OrderStatusCancelled:
+		return []byte(s), nil
+	case OrderStatusFulfilled:
+		return []byte(s), nil
+	case OrderStatusReturned:
 		return []byte(s), nil
 	default:
 		return nil, errors.Errorf("invalid value: %q", s)
@@ -919,12 +1122,18 @@ func (s *OrderStatus) UnmarshalText(data []byte) error {
 	case OrderStatusCancelled:
 		*s = OrderStatusCancelled
 		return nil
+	case OrderStatusFulfilled:
+		*s = OrderStatusFulfilled
+		return nil
+	case OrderStatusReturned:
+		*s = OrderStatusReturned
+		return nil
 	default:
 		return errors.Errorf("invalid value: %q", data)
 	}
 }
 
-// Whether the units and the money of a cancelled order have been given back.
+// Whether the units and the money of a cancelled or returned order have been given back.
 type OrderUndo string
 
 const (
@@ -1248,11 +1457,13 @@ func (s *ProblemStatusCodeWithHeaders) SetResponse(val Problem) {
 }
 
 func (*ProblemStatusCodeWithHeaders) cancelOrderRes()      {}
+func (*ProblemStatusCodeWithHeaders) fulfilOrderRes()      {}
 func (*ProblemStatusCodeWithHeaders) getOrderRes()         {}
 func (*ProblemStatusCodeWithHeaders) getOrderTimelineRes() {}
 func (*ProblemStatusCodeWithHeaders) listOrdersRes()       {}
 func (*ProblemStatusCodeWithHeaders) placeOrderRes()       {}
 func (*ProblemStatusCodeWithHeaders) placePlainOrderRes()  {}
+func (*ProblemStatusCodeWithHeaders) returnOrderRes()      {}
 
 // Ref: #/components/schemas/Timeline
 type Timeline struct {

@@ -12,11 +12,19 @@ type Handler interface {
 	//
 	// A confirmed order becomes `cancelled`; its units and its money are given back by the time of the
 	// answer, or soon after it (`undo: pending` until then). A pending order is rejected with reason
-	// `cancelled`. An order that was rejected for another reason is 409 `not_cancellable`. Repeating it
-	// does nothing more.
+	// `cancelled`. An order that was rejected for another reason, or is fulfilled, is 409
+	// `not_cancellable`. Repeating it does nothing more.
 	//
 	// POST /v1/orders/{orderId}/cancel
 	CancelOrder(ctx context.Context, req OptCancellation, params CancelOrderParams) (CancelOrderRes, error)
+	// FulfilOrder implements fulfilOrder operation.
+	//
+	// A confirmed order, whole, becomes `fulfilled`; its units leave on hand and its money is captured by
+	// the time of the answer, or soon after it (`settlement: pending` until then). Any other order is 409
+	// `not_fulfillable`. Repeating it does nothing more.
+	//
+	// POST /v1/orders/{orderId}/fulfil
+	FulfilOrder(ctx context.Context, params FulfilOrderParams) (FulfilOrderRes, error)
 	// GetOrder implements getOrder operation.
 	//
 	// Look up an order.
@@ -50,6 +58,14 @@ type Handler interface {
 	//
 	// POST /orders
 	PlacePlainOrder(ctx context.Context, req *NewOrder, params PlacePlainOrderParams) (PlacePlainOrderRes, error)
+	// ReturnOrder implements returnOrder operation.
+	//
+	// A fulfilled order, whole, becomes `returned`; its units come back on hand and its money is refunded
+	// by the time of the answer, or soon after it (`undo: pending` until then). Any other order is 409
+	// `not_returnable`. Repeating it does nothing more.
+	//
+	// POST /v1/orders/{orderId}/return
+	ReturnOrder(ctx context.Context, req OptOrderReturn, params ReturnOrderParams) (ReturnOrderRes, error)
 }
 
 // Server implements http server based on OpenAPI v3 specification and

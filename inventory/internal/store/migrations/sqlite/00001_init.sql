@@ -21,7 +21,7 @@ CREATE TABLE stock (
 CREATE TABLE reservations (
     id             TEXT   NOT NULL PRIMARY KEY,
     owner          TEXT   NOT NULL CHECK (owner IN ('order', 'direct')),
-    state          TEXT   NOT NULL CHECK (state IN ('reserved', 'refused', 'released', 'committed')),
+    state          TEXT   NOT NULL CHECK (state IN ('reserved', 'refused', 'released', 'committed', 'returned')),
     refusal        TEXT   NOT NULL DEFAULT '', -- JSON: the shortages of the first answer
     correlation_id TEXT   NOT NULL,
     created_at     BIGINT NOT NULL,

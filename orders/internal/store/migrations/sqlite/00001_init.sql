@@ -3,7 +3,7 @@
 -- An order. Times are microseconds since 1970 UTC, 0 for "not yet"; money is in minor units.
 CREATE TABLE orders (
     id             TEXT    NOT NULL PRIMARY KEY, -- UUIDv7
-    state          TEXT    NOT NULL CHECK (state IN ('pending', 'undoing', 'confirmed', 'rejected', 'cancelled')),
+    state          TEXT    NOT NULL CHECK (state IN ('pending', 'undoing', 'confirmed', 'rejected', 'cancelled', 'fulfilled', 'returned')),
     currency       TEXT    NOT NULL,
     total_minor    BIGINT  NOT NULL CHECK (total_minor >= 0),
     customer       TEXT    NOT NULL,
@@ -16,11 +16,17 @@ CREATE TABLE orders (
     reject_code    TEXT    NOT NULL DEFAULT '',
     reject_detail  TEXT    NOT NULL DEFAULT '', -- JSON
     cancel_reason  TEXT    NOT NULL DEFAULT '',
+    return_reason  TEXT    NOT NULL DEFAULT '',
     placed_at      BIGINT  NOT NULL,
     reserved_at    BIGINT  NOT NULL DEFAULT 0,
     authorized_at  BIGINT  NOT NULL DEFAULT 0,
     decided_at     BIGINT  NOT NULL DEFAULT 0,
     cancelled_at   BIGINT  NOT NULL DEFAULT 0,
+    fulfilled_at   BIGINT  NOT NULL DEFAULT 0,
+    returned_at    BIGINT  NOT NULL DEFAULT 0,
+    -- What Inventory and Payments answered, and when it happened there.
+    units_taken_at BIGINT  NOT NULL DEFAULT 0,
+    money_taken_at BIGINT  NOT NULL DEFAULT 0,
     units_back_at  BIGINT  NOT NULL DEFAULT 0,
     money_back_at  BIGINT  NOT NULL DEFAULT 0,
     lease_owner    TEXT    NOT NULL,
@@ -29,11 +35,14 @@ CREATE TABLE orders (
     CHECK (total_minor = 0 OR currency <> ''),
     CHECK ((reject_code <> '') = (state IN ('undoing', 'rejected'))),
     CHECK ((cancelled_at > 0) = (state = 'cancelled')),
-    CHECK ((decided_at > 0) = (state IN ('confirmed', 'rejected', 'cancelled')))
+    CHECK ((fulfilled_at > 0) = (state IN ('fulfilled', 'returned'))),
+    CHECK ((returned_at > 0) = (state = 'returned')),
+    CHECK ((decided_at > 0) = (state NOT IN ('pending', 'undoing')))
 ) WITHOUT ROWID;
 
--- Most orders are confirmed for ever: the others are found here, recovery's work among them.
-CREATE INDEX orders_not_confirmed ON orders (state, id) WHERE state <> 'confirmed';
+-- In the long run most orders are fulfilled: the others are found here, recovery's work and what is to be fulfilled among them.
+-- A query that may use it says so with the same state <> 'fulfilled'.
+CREATE INDEX orders_not_fulfilled ON orders (state, id) WHERE state <> 'fulfilled';
 CREATE INDEX orders_by_customer ON orders (customer, id) WHERE customer <> '';
 
 CREATE TABLE order_lines (
