@@ -88,7 +88,6 @@ func wrongAmounts(ctx context.Context, tx *sql.Tx) ([]audit.Violation, error) {
 			coalesce(sum(CASE WHEN a.step = 'void' THEN a.amount_minor END), 0) AS voided,
 			coalesce(sum(CASE WHEN a.step = 'refund' THEN a.amount_minor END), 0) AS refunded
 		FROM payments p LEFT JOIN attempts a ON a.order_id = p.order_id
-		WHERE p.status IN ('authorized', 'captured', 'voided', 'refunded')
 		GROUP BY p.order_id, p.authorized_minor, p.captured_minor, p.voided_minor, p.refunded_minor
 		HAVING p.authorized_minor <> coalesce(sum(CASE WHEN a.step = 'authorize' THEN a.amount_minor END), 0)
 			OR p.captured_minor <> coalesce(sum(CASE WHEN a.step = 'capture' THEN a.amount_minor END), 0)

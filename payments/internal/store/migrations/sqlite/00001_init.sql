@@ -22,7 +22,9 @@ CREATE TABLE payments (
     CHECK (voided_minor + captured_minor <= authorized_minor),
     CHECK (refunded_minor <= captured_minor),
     CHECK (payment_id <> '' OR (status = 'voided' AND amount_minor = 0)),
-    CHECK (status NOT IN ('authorized', 'capturing', 'captured') OR authorized_minor > 0)
+    CHECK (status NOT IN ('authorized', 'capturing', 'captured') OR authorized_minor > 0),
+    CHECK (status NOT IN ('captured', 'refunding') OR captured_minor > 0),
+    CHECK (status NOT IN ('declined', 'voided', 'refunded') OR authorized_minor = voided_minor + refunded_minor) -- what has ended holds nothing
 ) WITHOUT ROWID;
 
 -- Each operation on an order's money has one attempt, stored before the provider is called.
