@@ -148,8 +148,9 @@ func (b *Batcher[C]) commit(batch []*waiting[C]) {
 		cmds[i] = w.c
 	}
 	err := b.db.Write(context.Background(), func(tx *Tx) error { return b.apply(tx, cmds) })
-	if err != nil && len(batch) > 1 && !outOfOrder(err) {
-		// One command's mistake must not fail its neighbours.
+	if err != nil && len(batch) > 1 && !errors.Is(err, ErrClosed) && !b.db.engine.outOfOrder(err) {
+		// One command's mistake must not fail its neighbours. When the database itself is at fault, running them one by
+		// one would only fail as many times; a command's own refusal is not that, whatever its kind.
 		for i, w := range batch {
 			w.err = b.db.Write(context.Background(), func(tx *Tx) error { return b.apply(tx, cmds[i:i+1]) })
 			close(w.done)
@@ -160,14 +161,4 @@ func (b *Batcher[C]) commit(batch []*waiting[C]) {
 		w.err = err
 		close(w.done)
 	}
-}
-
-// outOfOrder reports that the database itself is at fault, so that running the commands one by one would only fail as
-// many times. A command's own refusal is not that, whatever its kind.
-func outOfOrder(err error) bool {
-	switch sqliteCode(err) {
-	case codeFull, codeIOErr, codeCantOpen, codeReadOnly, codeBusy, codeLocked, codeCorrupt, codeNotADB:
-		return true
-	}
-	return errors.Is(err, ErrClosed)
 }

@@ -1,9 +1,38 @@
-// Package db opens a context's database by URL, migrates it, and runs transactions and batches on it.
-// It knows SQL engines and no schema.
+// Package db opens a context's database by URL, migrates it, and runs transactions and batches on it. It knows SQL
+// engines, SQLite and PostgreSQL, and no schema.
 //
-// What it promises: a transaction that Write or a Batcher reported as done is on disk; a database belongs to one
-// context and one version of its schema, or Open says so and does nothing. What it refuses: URLs of an
-// engine that it does not know, files from the future, files of another context.
+// What it promises: a transaction that Write or a Batcher reported as done is on disk, once; a database belongs to one
+// context and one version of its schema, or Open says so and does nothing; with credentials that can read another
+// context's tables it does not open. What it refuses: URLs of an engine that it does not know, databases from the
+// future, databases of another context.
+//
+// # One statement on both engines
+//
+// A statement is written once. It says $1, $2; VALUES (rows) and IN (list) stand for any number of rows (Tx.ExecWide); a
+// query that locks what it reads ends with FOR UPDATE and has an ORDER BY before it, by the same key everywhere, so
+// that two transactions meet in one order and cannot wait for each other in a circle. SQLite has one writer, and gets the
+// query without those last two words.
+//
+// # Several processes on one PostgreSQL database
+//
+// Rows that are there are locked when they are read. Rows that are not there cannot be locked: a transaction
+// that looked for one in vain inserts it with a plain INSERT, and if another process was faster the unique key refuses
+// it. Write then runs the whole transaction again, and finds the row; it does the same after a deadlock and a
+// serialization failure. An upsert in the place of that INSERT would silently overwrite what the other one decided.
+//
+// # When the connection breaks
+//
+// Before COMMIT was sent, the transaction has not happened: the server rolls back what it has no COMMIT for. It is run
+// again on a new connection.
+//
+// After COMMIT was sent, nobody on this side knows. Each transaction therefore begins by writing its number into this
+// process's row of the table orderkeep_writer. On a new connection, the session of the old one is ended, should the server
+// still have it, and the row is read with a lock, which waits until the old transaction has ended one way or the
+// other. The number is there if and only if the transaction was committed, because it is part of it: whatever becomes of
+// the transaction in a crash, a restore or a failover becomes of the number. If it is there, Write
+// reports success and does not run again; if it is not, the transaction is run again. If the server stays away,
+// ErrUnknownOutcome is all that can be said: a caller that repeats its command, under its key, learns what became of it.
+// The server's own transaction ids would not do: after a crash it may use one again for another transaction.
 package db
 
 import (
@@ -12,116 +41,89 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"os"
-	"path/filepath"
-	"runtime"
-	"strings"
 	"sync"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/pressly/goose/v3"
-
-	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
 // Schema is what a context keeps in its database.
 type Schema struct {
-	Context    string // such as "orders"; written into the database, which then refuses every other context
-	Migrations fs.FS  // goose SQL files, numbered from 00001
+	Context string // such as "orders"; written into the database, which then refuses every other context
+	// Migrations holds migrations/sqlite and migrations/postgres: goose SQL files, numbered from 00001, the same numbers
+	// in both.
+	Migrations fs.FS
 }
 
 // DB is an open database. All methods may be called at once from many goroutines.
 type DB struct {
-	write *sql.DB // one connection, so that writers queue here and not as SQLITE_BUSY
-	read  *sql.DB
-	url   string
-	gate  chan *Tx // holds the one writing connection when it is free
+	engine engine
+	write  *sql.DB // one connection: writers queue at the gate
+	read   *sql.DB
+	gate   chan *Tx // holds the one writing connection when it is free
 
 	writable bool // once gate has had it
 	closing  sync.Once
 	closed   chan struct{}
+
+	// spare is how many connections of read may have been broken while nobody used them.
+	spare  int
+	leases leases
 }
 
-// Open opens the database at url ("sqlite:/path/file.db"), makes the file if there is none, and brings its schema up
-// to date. The errors say what to do: they are printed to the operator as they are.
+func newDB(e engine, write, read *sql.DB) *DB {
+	write.SetMaxOpenConns(1)
+	return &DB{engine: e, write: write, read: read, gate: make(chan *Tx, 1), closed: make(chan struct{})}
+}
+
+// Open opens the database at url ("sqlite:/path/file.db", "postgres://user:password@host:5432/database"), makes the
+// file if there is none, and brings its schema up to date. Several processes may open one PostgreSQL database, also at the
+// same instant. The errors say what to do, and hold no password: they are printed to the operator as they are.
 func Open(ctx context.Context, url string, s Schema) (*DB, error) {
-	path, err := sqlitePath(url)
+	e, err := engineOf(url)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("make the directory of %s: %w", path, err)
-	}
-	d, err := open(path, "rwc", "&_txlock=immediate")
+	d, err := e.open()
 	if err != nil {
 		return nil, err
 	}
-	d.url = url
-	if err := migrate(ctx, d.write, s); err != nil {
+	if err := d.start(ctx, s); err != nil {
 		d.Close()
-		return nil, fmt.Errorf("open %s: %w", path, explain(err))
+		return nil, fmt.Errorf("open %s: %w", e.place(), d.explain(err))
 	}
-	conn, err := d.write.Conn(ctx)
-	if err != nil {
-		d.Close()
-		return nil, fmt.Errorf("open %s: %w", path, explain(err))
-	}
-	d.gate <- &Tx{conn: conn, stmts: map[string]*sql.Stmt{}}
-	d.writable = true
 	return d, nil
+}
+
+func (d *DB) start(ctx context.Context, s Schema) error {
+	if err := d.migrate(ctx, s); err != nil {
+		return err
+	}
+	tx := &Tx{engine: d.engine, wide: map[wideKey]string{}}
+	if err := d.engine.connect(ctx, d, tx); err != nil {
+		return err
+	}
+	d.gate <- tx
+	d.writable = true
+	return nil
 }
 
 // OpenReadOnly opens an existing database to look at it, while its owner may be running. It migrates nothing and
 // fails if the schema is not the one that this program knows.
 func OpenReadOnly(ctx context.Context, url string, s Schema) (*DB, error) {
-	path, err := sqlitePath(url)
+	e, err := engineOf(url)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("there is no database of %s at %s: give the directory that serve was started with", s.Context, path)
-	}
-	d, err := open(path, "rw", "&_pragma=query_only(1)")
+	d, err := e.openReadOnly(s)
 	if err != nil {
 		return nil, err
 	}
-	d.url = url
-	if err := check(ctx, d.read, s); err != nil {
+	if err := d.check(ctx, s); err != nil {
 		d.Close()
-		return nil, fmt.Errorf("open %s: %w", path, explain(err))
+		return nil, fmt.Errorf("open %s: %w", e.place(), d.explain(err))
 	}
 	return d, nil
-}
-
-func open(path, mode, more string) (*DB, error) {
-	// cache_size and mmap_size are left at their defaults: an idle process stays small. The WAL is folded back
-	// every 4,000 pages (16 MiB) instead of every 1,000, so that a busy writer syncs the main file less often.
-	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?mode=" + mode +
-		"&_pragma=busy_timeout(10000)&_pragma=synchronous(FULL)" +
-		"&_pragma=wal_autocheckpoint(4000)&_pragma=foreign_keys(1)" + more
-	write, err := sql.Open("sqlite", dsn)
-	if err != nil {
-		return nil, err
-	}
-	write.SetMaxOpenConns(1)
-	read, err := sql.Open("sqlite", strings.ReplaceAll(dsn, "&_txlock=immediate", "")+"&_txlock=deferred")
-	if err != nil {
-		write.Close()
-		return nil, err
-	}
-	read.SetMaxOpenConns(max(4, 2*runtime.NumCPU()))
-	read.SetMaxIdleConns(max(2, runtime.NumCPU()))
-	return &DB{write: write, read: read, gate: make(chan *Tx, 1), closed: make(chan struct{})}, nil
-}
-
-func sqlitePath(u string) (string, error) {
-	path, ok := strings.CutPrefix(u, "sqlite:")
-	if !ok || path == "" {
-		engine, _, _ := strings.Cut(u, ":")
-		return "", fmt.Errorf("database URL of engine %q: this version knows sqlite:/path/to/file.db", engine)
-	}
-	return path, nil
 }
 
 // Close waits for the transaction under way and closes the database. Writes return ErrClosed from then on.
@@ -130,42 +132,67 @@ func (d *DB) Close() error {
 		close(d.closed)
 		if d.writable {
 			tx := <-d.gate
+			d.engine.close(tx)
 			tx.close()
 		}
+		d.leases.close()
 	})
 	return errors.Join(d.read.Close(), d.write.Close())
 }
 
 // Exclusive reports that no other process can have this database open for writing, so that a lease found in it
 // at start is a dead process's.
-func (d *DB) Exclusive() bool { return true }
+func (d *DB) Exclusive() bool { return d.engine.exclusive() }
 
 // Ping fails if the database cannot be read.
-func (d *DB) Ping(ctx context.Context) error { return d.read.PingContext(ctx) }
+func (d *DB) Ping(ctx context.Context) error { return d.explain(d.read.PingContext(ctx)) }
 
 // Read runs f on a snapshot: all its queries see one state of the database.
 func (d *DB) Read(ctx context.Context, f func(*sql.Tx) error) error {
-	tx, err := d.read.BeginTx(ctx, nil)
+	var tx *sql.Tx
+	err := d.again(ctx, func() (err error) {
+		tx, err = d.read.BeginTx(ctx, d.engine.snapshot())
+		return err
+	})
 	if err != nil {
-		return explain(err)
+		return d.explain(err)
 	}
 	defer tx.Rollback()
-	return explain(f(tx))
+	return d.explain(f(tx))
 }
 
 // Query runs one query outside a transaction.
 func (d *DB) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	rows, err := d.read.QueryContext(ctx, query, args...)
-	return rows, explain(err)
+	var rows *sql.Rows
+	err := d.again(ctx, func() (err error) {
+		rows, err = d.read.QueryContext(ctx, query, args...)
+		return err
+	})
+	return rows, d.explain(err)
 }
 
 // QueryRow runs one query for one row.
 func (d *DB) QueryRow(ctx context.Context, query string, args ...any) *sql.Row {
-	return d.read.QueryRowContext(ctx, query, args...)
+	var row *sql.Row
+	_ = d.again(ctx, func() error {
+		row = d.read.QueryRowContext(ctx, query, args...)
+		return row.Err()
+	})
+	return row // with its error, if it has one
+}
+
+// again repeats what only reads, on another connection if one was broken.
+func (d *DB) again(ctx context.Context, read func() error) error {
+	for n := 0; ; n++ {
+		if err := read(); err == nil || n >= d.spare || ctx.Err() != nil || !d.engine.outOfOrder(err) {
+			return err
+		}
+	}
 }
 
 // Write runs f in a transaction of its own; it is on disk when Write returns nil, and has not happened otherwise,
-// except that after an error of the disk itself the outcome shows at the next start. f is not interrupted by ctx, which
+// except that after an error of the disk itself, and after ErrUnknownOutcome, the outcome shows later. f may run several
+// times, of which at most one takes effect: it begins by resetting what it leaves behind. It is not interrupted by ctx, which
 // only bounds the wait for the writer. A panic in f is rolled back and comes back as an error. Prefer a Batcher: it shares
 // the sync of the disk.
 func (d *DB) Write(ctx context.Context, f func(*Tx) error) error {
@@ -181,11 +208,11 @@ func (d *DB) Write(ctx context.Context, f func(*Tx) error) error {
 		return ctx.Err()
 	}
 	defer func() { d.gate <- tx }()
-	return explain(tx.run(f))
+	return d.explain(d.engine.write(d, tx, f))
 }
 
 // explain gives the errors that an operator or a caller can do something about their kind.
-func explain(err error) error {
+func (d *DB) explain(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -196,15 +223,5 @@ func explain(err error) error {
 	if errors.As(err, &f) {
 		return err
 	}
-	switch code := sqliteCode(err); code {
-	case codeFull:
-		return fault.New(fault.Unavailable, "disk_full", "The disk is full. Free some space; nothing that was answered is lost.").Because(err)
-	case codeIOErr, codeCantOpen, codeReadOnly:
-		return fault.New(fault.Unavailable, "storage_unavailable", "The database file cannot be read or written. Look at the disk and the permissions of the data directory.").Because(err)
-	case codeBusy, codeLocked:
-		return fault.New(fault.Unavailable, "busy", "The database is busy; try again.").Because(err)
-	case codeNotADB, codeCorrupt:
-		return fault.New(fault.Internal, "not_a_database", "The file is not an Orderkeep database, or it is damaged. Restore it from a backup, or name another data directory.").Because(err)
-	}
-	return err
+	return d.engine.explain(err)
 }

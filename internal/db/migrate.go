@@ -6,61 +6,55 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/database"
 )
 
 // owner is the one row that says whose database this is. It is made before the first migration, so that a file of
 // another context is refused before anything in it is touched.
 const owner = `CREATE TABLE orderkeep_owner (context TEXT NOT NULL PRIMARY KEY)`
 
-func migrate(ctx context.Context, conn *sql.DB, s Schema) error {
-	p, err := provider(conn, s)
+func (d *DB) migrate(ctx context.Context, s Schema) error {
+	release, err := d.engine.migrating(ctx, d)
 	if err != nil {
 		return err
 	}
-	tables, err := tableCount(ctx, conn)
+	defer release()
+	p, err := d.provider(s)
+	if err != nil {
+		return err
+	}
+	tables, err := d.engine.tables(ctx, d.write)
 	if err != nil {
 		return err
 	}
 	if tables > 0 {
-		if err := checkOwner(ctx, conn, s); err != nil {
+		if err := d.checkOwner(ctx, s); err != nil {
 			return err
 		}
 	}
-	if err := setWAL(ctx, conn); err != nil {
+	if err := d.engine.ours(ctx, d); err != nil {
 		return err
 	}
 	if tables == 0 {
-		if err := claim(ctx, conn, s); err != nil {
+		if err := d.claim(ctx, s); err != nil {
 			return err
 		}
 	}
-	if err := checkVersion(ctx, p, s); err != nil {
+	if err := d.checkVersion(ctx, p, s); err != nil {
 		return err
 	}
-	_, err = p.Up(ctx)
-	return err
-}
-
-// setWAL switches the file to the write-ahead log, which it remembers. It is not among the settings of each connection,
-// because it would change a file before anybody has looked whose it is.
-func setWAL(ctx context.Context, conn *sql.DB) error {
-	var mode string
-	if err := conn.QueryRowContext(ctx, `PRAGMA journal_mode = WAL`).Scan(&mode); err != nil {
-		return fmt.Errorf("switch to the write-ahead log: %w", err)
+	if _, err = p.Up(ctx); err != nil {
+		return err
 	}
-	if mode != "wal" {
-		return fmt.Errorf("the file system has no write-ahead log for SQLite (it stays at %q): put the data directory on a local disk", mode)
-	}
-	return nil
+	return d.engine.migrated(ctx, d, s)
 }
 
 // claim makes the owner's table and row in one transaction: a crash between the two would leave a file that nobody owns.
-func claim(ctx context.Context, conn *sql.DB, s Schema) error {
-	tx, err := conn.BeginTx(ctx, nil)
+func (d *DB) claim(ctx context.Context, s Schema) error {
+	tx, err := d.write.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -75,15 +69,15 @@ func claim(ctx context.Context, conn *sql.DB, s Schema) error {
 }
 
 // check says whether an existing database is this context's and as this program knows it.
-func check(ctx context.Context, conn *sql.DB, s Schema) error {
-	if err := checkOwner(ctx, conn, s); err != nil {
+func (d *DB) check(ctx context.Context, s Schema) error {
+	if err := d.checkOwner(ctx, s); err != nil {
 		return err
 	}
 	var have sql.NullInt64
-	if err := conn.QueryRowContext(ctx, `SELECT max(version_id) FROM goose_db_version WHERE is_applied`).Scan(&have); err != nil {
+	if err := d.read.QueryRowContext(ctx, `SELECT max(version_id) FROM goose_db_version WHERE is_applied`).Scan(&have); err != nil {
 		return err
 	}
-	want, err := newest(s)
+	want, err := d.newest(s)
 	if err != nil {
 		return err
 	}
@@ -96,30 +90,30 @@ func check(ctx context.Context, conn *sql.DB, s Schema) error {
 	return nil
 }
 
-func provider(conn *sql.DB, s Schema) (*goose.Provider, error) {
-	return goose.NewProvider(database.DialectSQLite3, conn, s.Migrations, goose.WithLogger(goose.NopLogger()))
-}
-
-func newest(s Schema) (int64, error) {
-	files, err := fs.Glob(s.Migrations, "*.sql")
-	if err != nil || len(files) == 0 {
-		return 0, fmt.Errorf("the program carries no migrations of %s: %w", s.Context, err)
+func (d *DB) provider(s Schema) (*goose.Provider, error) {
+	files, err := s.of(d.engine)
+	if err != nil {
+		return nil, err
 	}
-	return goose.NumericComponent(files[len(files)-1])
+	return goose.NewProvider(d.engine.dialect(), d.write, files, goose.WithLogger(goose.NopLogger()))
 }
 
-func tableCount(ctx context.Context, conn *sql.DB) (int, error) {
-	var n int
-	err := conn.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE type = 'table'`).Scan(&n)
-	return n, err
+func (s Schema) of(e engine) (fs.FS, error) { return fs.Sub(s.Migrations, "migrations/"+e.name()) }
+
+func (d *DB) newest(s Schema) (int64, error) {
+	files, err := fs.Glob(s.Migrations, "migrations/"+d.engine.name()+"/*.sql")
+	if err != nil || len(files) == 0 {
+		return 0, fmt.Errorf("the program carries no migrations of %s for %s: %w", s.Context, d.engine.name(), err)
+	}
+	return goose.NumericComponent(path.Base(files[len(files)-1]))
 }
 
-func checkOwner(ctx context.Context, conn *sql.DB, s Schema) error {
+func (d *DB) checkOwner(ctx context.Context, s Schema) error {
 	var have string
-	err := conn.QueryRowContext(ctx, `SELECT context FROM orderkeep_owner`).Scan(&have)
+	err := d.read.QueryRowContext(ctx, `SELECT context FROM orderkeep_owner`).Scan(&have)
 	switch {
-	case errors.Is(err, sql.ErrNoRows) || err != nil && sqliteCode(err) == 1: // no row, or no such table
-		return fault.New(fault.Conflict, "foreign_database", "The database is not Orderkeep's. Name another data directory, or an empty one.").Because(err)
+	case errors.Is(err, sql.ErrNoRows) || err != nil && d.engine.noTable(err):
+		return fault.New(fault.Conflict, "foreign_database", "The database is not Orderkeep's. Name another, or an empty one.").Because(err)
 	case err != nil:
 		return err
 	case have != s.Context:
@@ -128,12 +122,12 @@ func checkOwner(ctx context.Context, conn *sql.DB, s Schema) error {
 	return nil
 }
 
-func checkVersion(ctx context.Context, p *goose.Provider, s Schema) error {
+func (d *DB) checkVersion(ctx context.Context, p *goose.Provider, s Schema) error {
 	have, err := p.GetDBVersion(ctx)
 	if err != nil {
 		return err
 	}
-	want, err := newest(s)
+	want, err := d.newest(s)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/db/dbtest"
 	"github.com/orderkeep/orderkeep/internal/fault"
 )
 
@@ -100,7 +102,7 @@ func content(t *testing.T, path string) string {
 func TestOpenSaysWhatIsWrongWithTheURL(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
-		"postgres://host/db": `engine "postgres"`, "/var/lib/test.db": "sqlite:/path", "sqlite:": "sqlite:/path",
+		"mysql://host/db": `engine "mysql"`, "/var/lib/test.db": "sqlite:/path", "sqlite:": "sqlite:/path",
 	} {
 		if _, err := db.Open(t.Context(), url, schema()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want an error with %q", url, err, want)
@@ -127,60 +129,64 @@ func TestOpenNeedsADirectoryThatItCanMake(t *testing.T) {
 
 func TestOpenMigratesAndKeepsWhatIsThere(t *testing.T) {
 	t.Parallel()
-	d, url := setup(t)
-	write(t, d, `INSERT INTO pair_a (id, text) VALUES ('a', 'kept')`)
-	d.Close()
-	broken := schema("-- +goose Up\nCREATE TABLE more (x TEXT);\nINSERT INTO nowhere VALUES (1);\n")
-	if _, err := db.Open(t.Context(), url, broken); err == nil {
-		t.Fatal("a migration that fails went through")
-	}
-	d, err := db.Open(t.Context(), url, schema("-- +goose Up\nCREATE TABLE more (x TEXT);\n")) // nothing of the broken one is left
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	if n := count(t, d, `SELECT count(*) FROM pair_a WHERE text = 'kept'`) + count(t, d, `SELECT count(*) FROM more`); n != 1 {
-		t.Errorf("%d rows, want 1", n)
-	}
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		d, url := setup(t, e)
+		write(t, d, `INSERT INTO pair_a (id, text) VALUES ('a', 'kept')`)
+		d.Close()
+		broken := schema("-- +goose Up\nCREATE TABLE more (x TEXT);\nINSERT INTO nowhere VALUES (1);\n")
+		if _, err := db.Open(t.Context(), url, broken); err == nil {
+			t.Fatal("a migration that fails went through")
+		}
+		d, err := db.Open(t.Context(), url, schema("-- +goose Up\nCREATE TABLE more (x TEXT);\n")) // nothing of the broken one is left
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		if n := count(t, d, `SELECT count(*) FROM pair_a WHERE text = 'kept'`) + count(t, d, `SELECT count(*) FROM more`); n != 1 {
+			t.Errorf("%d rows, want 1", n)
+		}
+	})
 }
 
 func TestOpenReadOnlyLooksAtALiveDatabase(t *testing.T) {
 	t.Parallel()
-	d, url := setup(t)
-	r, err := db.OpenReadOnly(t.Context(), url, schema())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	for n := range int64(3) {
-		write(t, d, `INSERT INTO pair_a (id, text) VALUES ($1, '')`, n)
-		if got := count(t, r, `SELECT count(*) FROM pair_a`); got != n+1 {
-			t.Errorf("the reader sees %d rows, want %d", got, n+1)
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		d, url := setup(t, e)
+		r, err := db.OpenReadOnly(t.Context(), url, schema())
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	err = r.Read(t.Context(), func(tx *sql.Tx) error { // one snapshot, and the writer goes on meanwhile
-		for range 2 {
-			var n int64
-			if err := tx.QueryRow(`SELECT count(*) FROM pair_a`).Scan(&n); err != nil {
-				return err
+		defer r.Close()
+		for n := range int64(3) {
+			write(t, d, `INSERT INTO pair_a (id, text) VALUES ($1, '')`, fmt.Sprint(n))
+			if got := count(t, r, `SELECT count(*) FROM pair_a`); got != n+1 {
+				t.Errorf("the reader sees %d rows, want %d", got, n+1)
 			}
-			if n != 3 {
-				t.Errorf("the snapshot has %d rows, want 3", n)
-			}
-			write(t, d, `INSERT INTO pair_a (id, text) VALUES ($1, '')`, rand.Int64())
 		}
-		_, err := tx.Exec(`DELETE FROM pair_a`)
-		return err
+		err = r.Read(t.Context(), func(tx *sql.Tx) error { // one snapshot, and the writer goes on meanwhile
+			for range 2 {
+				var n int64
+				if err := tx.QueryRow(`SELECT count(*) FROM pair_a`).Scan(&n); err != nil {
+					return err
+				}
+				if n != 3 {
+					t.Errorf("the snapshot has %d rows, want 3", n)
+				}
+				write(t, d, `INSERT INTO pair_a (id, text) VALUES ($1, '')`, fmt.Sprint(rand.Int64()))
+			}
+			_, err := tx.Exec(`DELETE FROM pair_a`)
+			return err
+		})
+		if err == nil {
+			t.Error("the reader could delete")
+		}
+		if r.Write(t.Context(), func(*db.Tx) error { return nil }) == nil {
+			t.Error("the reader could write")
+		}
+		if got := count(t, d, `SELECT count(*) FROM pair_a`); got != 5 {
+			t.Errorf("%d rows, want 5", got)
+		}
 	})
-	if err == nil {
-		t.Error("the reader could delete")
-	}
-	if r.Write(t.Context(), func(*db.Tx) error { return nil }) == nil {
-		t.Error("the reader could write")
-	}
-	if got := count(t, d, `SELECT count(*) FROM pair_a`); got != 5 {
-		t.Errorf("%d rows, want 5", got)
-	}
 }
 
 func TestOpenReadOnlyMakesNothing(t *testing.T) {
@@ -240,19 +246,21 @@ func TestOpenSurvivesAKillAtAnyInstant(t *testing.T) {
 
 func TestACommitIsThereAfterTheDatabaseIsOpenedAgain(t *testing.T) {
 	t.Parallel()
-	d, url := setup(t)
-	write(t, d, `INSERT INTO pair_a (id, text) VALUES ('a', '')`)
-	if err := d.Ping(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if err := d.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Write(context.Background(), func(*db.Tx) error { return nil }); !errors.Is(err, db.ErrClosed) {
-		t.Errorf("a write after Close: %v, want %v", err, db.ErrClosed)
-	}
-	d = open(t, url)
-	if n := count(t, d, `SELECT count(*) FROM pair_a`); n != 1 {
-		t.Errorf("%d rows, want 1", n)
-	}
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		d, url := setup(t, e)
+		write(t, d, `INSERT INTO pair_a (id, text) VALUES ('a', '')`)
+		if err := d.Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Write(context.Background(), func(*db.Tx) error { return nil }); !errors.Is(err, db.ErrClosed) {
+			t.Errorf("a write after Close: %v, want %v", err, db.ErrClosed)
+		}
+		d = open(t, url)
+		if n := count(t, d, `SELECT count(*) FROM pair_a`); n != 1 {
+			t.Errorf("%d rows, want 1", n)
+		}
+	})
 }

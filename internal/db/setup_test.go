@@ -3,32 +3,43 @@ package db_test
 import (
 	"context"
 	"database/sql"
-	"path/filepath"
+	"fmt"
 	"testing"
 	"testing/fstest"
 
 	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/db/dbtest"
 )
 
-// The two tables of a pair are written together or not at all.
-const first = `-- +goose Up
+// first is the first migration by engine. The two tables of a pair are written together or not at all.
+var first = map[string]string{
+	"sqlite": `-- +goose Up
 CREATE TABLE pair_a (id TEXT NOT NULL PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE pair_b (id TEXT NOT NULL PRIMARY KEY, text TEXT NOT NULL CHECK (text <> 'refused')) WITHOUT ROWID;
 CREATE TABLE wide (k TEXT NOT NULL PRIMARY KEY, n BIGINT NOT NULL, s TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE single (k TEXT NOT NULL PRIMARY KEY, n BIGINT NOT NULL, s TEXT NOT NULL) WITHOUT ROWID;
-`
+`,
+	"postgres": `-- +goose Up
+CREATE TABLE pair_a (id TEXT COLLATE "C" NOT NULL PRIMARY KEY, text TEXT NOT NULL);
+CREATE TABLE pair_b (id TEXT COLLATE "C" NOT NULL PRIMARY KEY, text TEXT NOT NULL CHECK (text <> 'refused'));
+CREATE TABLE wide (k TEXT COLLATE "C" NOT NULL PRIMARY KEY, n BIGINT NOT NULL, s TEXT NOT NULL);
+CREATE TABLE single (k TEXT COLLATE "C" NOT NULL PRIMARY KEY, n BIGINT NOT NULL, s TEXT NOT NULL);
+`,
+}
 
 func schema(migrations ...string) db.Schema {
 	files := fstest.MapFS{}
-	for n, m := range append([]string{first}, migrations...) {
-		files["0000"+string(rune('1'+n))+"_more.sql"] = &fstest.MapFile{Data: []byte(m)}
+	for engine, first := range first {
+		for n, m := range append([]string{first}, migrations...) {
+			files[fmt.Sprintf("migrations/%s/%05d_more.sql", engine, 1+n)] = &fstest.MapFile{Data: []byte(m)}
+		}
 	}
 	return db.Schema{Context: "test", Migrations: files}
 }
 
-func setup(t testing.TB) (*db.DB, string) {
+func setup(t testing.TB, e dbtest.Engine) (*db.DB, string) {
 	t.Helper()
-	url := "sqlite:" + filepath.Join(t.TempDir(), "test.db")
+	url := e.New(t)
 	return open(t, url), url
 }
 

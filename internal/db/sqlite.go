@@ -1,22 +1,161 @@
 package db
 
 import (
+	"context"
+	"database/sql"
 	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
 
+	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/pressly/goose/v3/database"
 	"modernc.org/sqlite"
 )
 
+// sqliteEngine is one file: one process writes it, on one connection, so that writers queue at the gate and not as
+// SQLITE_BUSY.
+type sqliteEngine struct{ path string }
+
+func (e *sqliteEngine) name() string              { return "sqlite" }
+func (e *sqliteEngine) place() string             { return e.path }
+func (e *sqliteEngine) dialect() database.Dialect { return database.DialectSQLite3 }
+func (e *sqliteEngine) snapshot() *sql.TxOptions  { return nil } // every read transaction is one
+func (e *sqliteEngine) exclusive() bool           { return true }
+
+func (e *sqliteEngine) open() (*DB, error) {
+	if err := os.MkdirAll(filepath.Dir(e.path), 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of %s: %w", e.path, err)
+	}
+	return e.pools("rwc", "&_txlock=immediate")
+}
+
+func (e *sqliteEngine) openReadOnly(s Schema) (*DB, error) {
+	if _, err := os.Stat(e.path); err != nil {
+		return nil, fmt.Errorf("there is no database of %s at %s: give the directory that serve was started with", s.Context, e.path)
+	}
+	return e.pools("rw", "&_pragma=query_only(1)")
+}
+
+func (e *sqliteEngine) pools(mode, more string) (*DB, error) {
+	// cache_size and mmap_size are left at their defaults: an idle process stays small. The WAL is folded back
+	// every 4,000 pages (16 MiB) instead of every 1,000, so that a busy writer syncs the main file less often.
+	dsn := "file:" + (&url.URL{Path: e.path}).EscapedPath() + "?mode=" + mode +
+		"&_pragma=busy_timeout(10000)&_pragma=synchronous(FULL)" +
+		"&_pragma=wal_autocheckpoint(4000)&_pragma=foreign_keys(1)" + more
+	write, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, err
+	}
+	read, err := sql.Open("sqlite", strings.ReplaceAll(dsn, "&_txlock=immediate", "")+"&_txlock=deferred")
+	if err != nil {
+		write.Close()
+		return nil, err
+	}
+	read.SetMaxOpenConns(max(4, 2*runtime.NumCPU()))
+	read.SetMaxIdleConns(max(2, runtime.NumCPU()))
+	return newDB(e, write, read), nil
+}
+
+// The file is this process's alone while it runs.
+func (e *sqliteEngine) migrating(context.Context, *DB) (func(), error) { return func() {}, nil }
+
+func (e *sqliteEngine) tables(ctx context.Context, conn *sql.DB) (int, error) {
+	var n int
+	err := conn.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE type = 'table'`).Scan(&n)
+	return n, err
+}
+
+func (e *sqliteEngine) noTable(err error) bool { return sqliteCode(err) == codeError }
+
+// ours switches the file to the write-ahead log, which it remembers. It is not among the settings of each connection,
+// because it would change a file before anybody has looked whose it is.
+func (e *sqliteEngine) ours(ctx context.Context, d *DB) error {
+	var mode string
+	if err := d.write.QueryRowContext(ctx, `PRAGMA journal_mode = WAL`).Scan(&mode); err != nil {
+		return fmt.Errorf("switch to the write-ahead log: %w", err)
+	}
+	if mode != "wal" {
+		return fmt.Errorf("the file system has no write-ahead log for SQLite (it stays at %q): put the data directory on a local disk", mode)
+	}
+	return nil
+}
+
+func (e *sqliteEngine) migrated(context.Context, *DB, Schema) error { return nil }
+
+func (e *sqliteEngine) connect(ctx context.Context, d *DB, t *Tx) error {
+	return t.connect(ctx, d.write)
+}
+
+func (e *sqliteEngine) close(*Tx) {}
+
+func (e *sqliteEngine) write(_ *DB, t *Tx, f func(*Tx) error) error {
+	if _, err := t.Exec("BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	err := guarded(t, f)
+	if err == nil {
+		_, err = t.Exec("COMMIT")
+	}
+	if err != nil {
+		_, _ = t.Exec("ROLLBACK") // after a failed COMMIT SQLite has often rolled back already
+	}
+	return err
+}
+
+// maxRows bounds the rows of one wide statement. SQLite's limit of 32,766 parameters leaves room for 100 columns.
+const maxRows = 256
+
+// one drops the last words FOR UPDATE: a transaction is the only writer here.
+func (e *sqliteEngine) one(query string) string { return strings.TrimSuffix(query, forUpdate) }
+
+// wide repeats the marker's group. The widths are the powers of two up to maxRows: a handful of prepared statements serve
+// all sizes.
+func (e *sqliteEngine) wide(t *Tx, query string, cols int, args []any) (string, []any, int) {
+	rows := 1
+	for n := len(args) / max(cols, 1); rows*2 <= n && rows < maxRows; {
+		rows *= 2
+	}
+	used := rows * max(cols, 1)
+	key := wideKey{query, cols, rows}
+	statement, ok := t.wide[key]
+	if !ok {
+		statement = e.spell(key)
+		t.wide[key] = statement
+	}
+	return statement, args[:used], used
+}
+
+// spell writes plain question marks: SQLite finds the name of parameter $n by walking a list of all of them, which
+// makes a wide statement's cost quadratic.
+func (e *sqliteEngine) spell(k wideKey) string {
+	if k.cols == 0 {
+		before, after := cut(k.query, "(list)")
+		return before + "(" + params(k.rows) + ")" + after
+	}
+	before, after := cut(k.query, "(rows)")
+	group := "(" + params(k.cols) + ")"
+	return before + group + strings.Repeat(","+group, k.rows-1) + after
+}
+
+func params(n int) string { return "?" + strings.Repeat(",?", n-1) }
+
+func (e *sqliteEngine) lease(context.Context, *DB, string) (*Lease, error) { return &Lease{}, nil }
+
 // Primary result codes of SQLite (https://www.sqlite.org/rescode.html).
 const (
-	codeBusy       = 5
-	codeLocked     = 6
-	codeReadOnly   = 8
-	codeIOErr      = 10
-	codeCorrupt    = 11
-	codeFull       = 13
-	codeCantOpen   = 14
-	codeConstraint = 19
-	codeNotADB     = 26
+	codeError    = 1
+	codeBusy     = 5
+	codeLocked   = 6
+	codeReadOnly = 8
+	codeIOErr    = 10
+	codeCorrupt  = 11
+	codeFull     = 13
+	codeCantOpen = 14
+	codeNotADB   = 26
 )
 
 // sqliteCode returns the primary result code in err's chain, or 0.
@@ -26,4 +165,26 @@ func sqliteCode(err error) int {
 		return e.Code() & 0xff
 	}
 	return 0
+}
+
+func (e *sqliteEngine) explain(err error) error {
+	switch sqliteCode(err) {
+	case codeFull:
+		return fault.New(fault.Unavailable, "disk_full", "The disk is full. Free some space; nothing that was answered is lost.").Because(err)
+	case codeIOErr, codeCantOpen, codeReadOnly:
+		return fault.New(fault.Unavailable, "storage_unavailable", "The database file cannot be read or written. Look at the disk and the permissions of the data directory.").Because(err)
+	case codeBusy, codeLocked:
+		return fault.New(fault.Unavailable, "busy", "The database is busy; try again.").Because(err)
+	case codeNotADB, codeCorrupt:
+		return fault.New(fault.Internal, "not_a_database", "The file is not an Orderkeep database, or it is damaged. Restore it from a backup, or name another data directory.").Because(err)
+	}
+	return err
+}
+
+func (e *sqliteEngine) outOfOrder(err error) bool {
+	switch sqliteCode(err) {
+	case codeFull, codeIOErr, codeCantOpen, codeReadOnly, codeBusy, codeLocked, codeCorrupt, codeNotADB:
+		return true
+	}
+	return false
 }

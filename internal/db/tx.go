@@ -3,40 +3,26 @@ package db
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
 )
 
-// maxRows bounds the rows of one wide statement. SQLite's limit of 32,766 parameters leaves room for 100 columns.
-const maxRows = 256
-
 // Tx is the one writing transaction. It is not safe for use from several goroutines, and ends with the function that
 // got it. Its statements are not interrupted: a writer finishes or fails as a whole.
 type Tx struct {
-	conn  *sql.Conn
-	stmts map[string]*sql.Stmt
-	wide  map[wideKey]string
+	engine engine
+	conn   *sql.Conn // nil while there is none
+	stmts  map[string]*sql.Stmt
+	wide   map[wideKey]string
+	server server // the other end of conn; PostgreSQL's
 }
 
+// wideKey is a wide statement: a query for so many rows of so many columns, or of a list if there are none.
 type wideKey struct {
 	query      string
 	cols, rows int
-}
-
-func (t *Tx) run(f func(*Tx) error) error {
-	if _, err := t.Exec("BEGIN IMMEDIATE"); err != nil {
-		return err
-	}
-	if err := guarded(t, f); err != nil {
-		t.rollback()
-		return err
-	}
-	if _, err := t.Exec("COMMIT"); err != nil {
-		t.rollback()
-		return err
-	}
-	return nil
 }
 
 // guarded turns a panic into an error: somebody above may recover from it, and would leave the one writing connection in
@@ -50,26 +36,38 @@ func guarded(t *Tx, f func(*Tx) error) (err error) {
 	return f(t)
 }
 
-// rollback ignores its error: after a failed COMMIT SQLite has often rolled back already.
-func (t *Tx) rollback() { _, _ = t.Exec("ROLLBACK") }
+// connect takes the connection that pool has.
+func (t *Tx) connect(ctx context.Context, pool *sql.DB) error {
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	t.conn, t.stmts = conn, map[string]*sql.Stmt{}
+	return nil
+}
 
 func (t *Tx) close() {
+	if t.conn == nil {
+		return
+	}
 	for _, s := range t.stmts {
 		s.Close()
 	}
 	t.conn.Close()
+	t.conn = nil
 }
 
 // prepare keeps every statement for the life of the connection: the set of them is small, because wide statements
 // come in a few widths.
 func (t *Tx) prepare(query string) (*sql.Stmt, error) {
+	t.server.hurry()
 	if s, ok := t.stmts[query]; ok {
 		return s, nil
 	}
 	// Background: a context that can end would cost a goroutine a statement.
-	s, err := t.conn.PrepareContext(context.Background(), query)
+	s, err := t.conn.PrepareContext(context.Background(), t.engine.one(query))
 	if err != nil {
-		return nil, fmt.Errorf("prepare %q: %w", firstLine(query), err)
+		return nil, fmt.Errorf("prepare %q: %w", firstLine(query), t.server.noted(err))
 	}
 	t.stmts[query] = s
 	return s, nil
@@ -83,7 +81,7 @@ func (t *Tx) Exec(query string, args ...any) (int64, error) {
 	}
 	r, err := s.Exec(args...)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", firstLine(query), err)
+		return 0, fmt.Errorf("%s: %w", firstLine(query), t.server.noted(err))
 	}
 	return r.RowsAffected()
 }
@@ -96,43 +94,54 @@ func (t *Tx) Query(query string, args ...any) (*sql.Rows, error) {
 	}
 	rows, err := s.Query(args...)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", firstLine(query), err)
+		return nil, fmt.Errorf("%s: %w", firstLine(query), t.server.noted(err))
 	}
 	return rows, nil
 }
 
-// ExecWide runs a statement over many rows. The marker (rows) in query stands for one parenthesized group of cols
-// parameters for each row, so that one statement serves any number of rows:
+// ExecWide runs a statement over many rows. VALUES (rows) in query stands for all of them, so that one statement serves
+// any number:
 //
 //	INSERT INTO stock (sku, on_hand) VALUES (rows) ON CONFLICT (sku) DO UPDATE SET on_hand = excluded.on_hand
 //
-// len(args) is a multiple of cols. Long sets run as several statements.
+// The rows lie in args one after the other, cols values each; a column has one Go type: string, int, int64, bool or []byte.
+// The rows of an upsert have different keys, because PostgreSQL changes no row twice in one statement.
+// Long sets may run as several statements.
 func (t *Tx) ExecWide(query string, cols int, args []any) error {
 	for len(args) > 0 {
-		n := width(len(args) / cols)
-		if _, err := t.Exec(t.widen(query, cols, n), args[:n*cols]...); err != nil {
+		statement, give, used := t.engine.wide(t, query, cols, args)
+		if _, err := t.Exec(statement, give...); err != nil {
 			return err
 		}
-		args = args[n*cols:]
+		args = args[used:]
 	}
 	return nil
 }
 
-// QueryWide runs a query whose marker (list) stands for a list of parameters, as in "WHERE sku IN (list)", and calls
-// scan for each row of the result.
+// QueryWide runs a query with IN (list) over any number of values, as in "WHERE sku IN (list)", and calls scan for each row of the
+// result. A long list may run as several queries; to keep one order of locks, sort it by what the query is ordered by.
 func (t *Tx) QueryWide(query string, args []any, scan func(*sql.Rows) error) error {
-	return t.queryWide(query, 0, 1, args, scan)
+	return t.queryWide(query, 0, args, scan)
+}
+
+// Lock locks the rows of a query that ends with FOR UPDATE and has IN (list), for statements that change rows without having read them.
+// With one writer there is nothing to lock, and it does nothing.
+func (t *Tx) Lock(query string, args []any) error {
+	if t.engine.exclusive() {
+		return nil
+	}
+	return t.QueryWide(query, args, func(*sql.Rows) error { return nil })
 }
 
 // QueryRows is ExecWide for a statement that returns rows, such as one with RETURNING: scan is called for each.
 func (t *Tx) QueryRows(query string, cols int, args []any, scan func(*sql.Rows) error) error {
-	return t.queryWide(query, cols, cols, args, scan)
+	return t.queryWide(query, cols, args, scan)
 }
 
-func (t *Tx) queryWide(query string, cols, step int, args []any, scan func(*sql.Rows) error) error {
+func (t *Tx) queryWide(query string, cols int, args []any, scan func(*sql.Rows) error) error {
 	for len(args) > 0 {
-		n := width(len(args) / step)
-		rows, err := t.Query(t.widen(query, cols, n), args[:n*step]...)
+		statement, give, used := t.engine.wide(t, query, cols, args)
+		rows, err := t.Query(statement, give...)
 		if err != nil {
 			return err
 		}
@@ -142,73 +151,12 @@ func (t *Tx) queryWide(query string, cols, step int, args []any, scan func(*sql.
 				return err
 			}
 		}
-		if err := rows.Close(); err != nil {
-			return err
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return t.server.noted(err)
 		}
-		if err := rows.Err(); err != nil {
-			return err
-		}
-		args = args[n*step:]
+		args = args[used:]
 	}
 	return nil
-}
-
-// width is the greatest power of two not above n and maxRows: a handful of prepared statements serve all sizes.
-func width(n int) int {
-	w := 1
-	for w*2 <= n && w < maxRows {
-		w *= 2
-	}
-	return w
-}
-
-func (t *Tx) widen(query string, cols, rows int) string {
-	key := wideKey{query, cols, rows}
-	if s, ok := t.wide[key]; ok {
-		return s
-	}
-	var b strings.Builder
-	// Plain question marks: SQLite finds the name of parameter $n by walking a list of all of them, which makes a wide
-	// statement's cost quadratic.
-	param := func() { b.WriteByte('?') }
-	marker := "(rows)"
-	if cols == 0 {
-		marker = "(list)"
-	}
-	before, after, ok := strings.Cut(query, marker)
-	if !ok {
-		panic("db: a wide statement without its marker: " + query) // a mistake in the source, found by the first test that runs it
-	}
-	b.WriteString(before)
-	if cols == 0 {
-		b.WriteByte('(')
-	}
-	for r := range rows {
-		if r > 0 {
-			b.WriteByte(',')
-		}
-		if cols == 0 {
-			param()
-			continue
-		}
-		b.WriteByte('(')
-		for c := range cols {
-			if c > 0 {
-				b.WriteByte(',')
-			}
-			param()
-		}
-		b.WriteByte(')')
-	}
-	if cols == 0 {
-		b.WriteByte(')')
-	}
-	b.WriteString(after)
-	if t.wide == nil {
-		t.wide = map[wideKey]string{}
-	}
-	t.wide[key] = b.String()
-	return t.wide[key]
 }
 
 func firstLine(query string) string {

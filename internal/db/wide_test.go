@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/db/dbtest"
 	"pgregory.net/rapid"
 )
 
@@ -40,66 +41,77 @@ func entries(t testing.TB, d *db.DB, table string) []entry {
 // However many rows there are and whatever is in them, wide statements do what as many single ones do.
 func TestWideStatementsAreManySingleOnes(t *testing.T) {
 	t.Parallel()
-	d, _ := setup(t)
-	rapid.Check(t, func(rt *rapid.T) {
-		n := rapid.OneOf(rapid.IntRange(0, 20), rapid.IntRange(250, 260), rapid.IntRange(500, 700)).Draw(rt, "rows")
-		keys := rapid.IntRange(0, 300)
-		values := rapid.StringN(0, 8, -1)
-		var args, ask []any
-		asked := map[string]bool{}
-		for range n {
-			args = append(args, fmt.Sprint("k", keys.Draw(rt, "key")), rapid.Int64Range(-1000, 1000).Draw(rt, "n"), values.Draw(rt, "s"))
-		}
-		for range rapid.IntRange(0, 300).Draw(rt, "asked") {
-			k := fmt.Sprint("k", keys.Draw(rt, "ask"))
-			if !asked[k] {
-				ask, asked[k] = append(ask, k), true
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		d, _ := setup(t, e)
+		rapid.Check(t, func(rt *rapid.T) {
+			keys := rapid.IntRange(0, 900)
+			values := rapid.StringOfN(rapid.Rune().Filter(func(r rune) bool { return r != 0 }), 0, 8, -1)
+			rows := func(label string) (args []any) {
+				used := map[int]bool{}
+				for range rapid.OneOf(rapid.IntRange(0, 20), rapid.IntRange(250, 260), rapid.IntRange(500, 700)).Draw(rt, label) {
+					if k := keys.Draw(rt, "key"); !used[k] {
+						used[k] = true
+						args = append(args, fmt.Sprint("k", k), rapid.Int64Range(-1000, 1000).Draw(rt, "n"), values.Draw(rt, "s"))
+					}
+				}
+				return args
 			}
-		}
-		const upsert = `(k, n, s) VALUES %s ON CONFLICT (k) DO UPDATE SET n = %s.n + excluded.n, s = excluded.s`
-		var got, returned []entry
-		err := d.Write(t.Context(), func(tx *db.Tx) error {
-			for _, clear := range []string{`DELETE FROM wide`, `DELETE FROM single`} {
-				if _, err := tx.Exec(clear); err != nil {
-					return err
+			first, second := rows("first"), rows("second") // with some of the keys of the first
+			var ask []any
+			asked := map[string]bool{}
+			for range rapid.IntRange(0, 300).Draw(rt, "asked") {
+				k := fmt.Sprint("k", keys.Draw(rt, "ask"))
+				if !asked[k] {
+					ask, asked[k] = append(ask, k), true
 				}
 			}
-			for i := 0; i < len(args); i += 3 {
-				if _, err := tx.Exec(`INSERT INTO single `+fmt.Sprintf(upsert, "($1, $2, $3)", "single"), args[i:i+3]...); err != nil {
+			const upsert = `(k, n, s) VALUES %s ON CONFLICT (k) DO UPDATE SET n = %s.n + excluded.n, s = excluded.s`
+			var got, returned []entry
+			err := d.Write(t.Context(), func(tx *db.Tx) error {
+				for _, clear := range []string{`DELETE FROM wide`, `DELETE FROM single`} {
+					if _, err := tx.Exec(clear); err != nil {
+						return err
+					}
+				}
+				for _, args := range [][]any{first, second} {
+					for i := 0; i < len(args); i += 3 {
+						if _, err := tx.Exec(`INSERT INTO single `+fmt.Sprintf(upsert, "($1, $2, $3)", "single"), args[i:i+3]...); err != nil {
+							return err
+						}
+					}
+					if err := tx.ExecWide(`INSERT INTO wide `+fmt.Sprintf(upsert, "(rows)", "wide"), 3, args); err != nil {
+						return err
+					}
+				}
+				if err := tx.QueryWide(`SELECT k, n, s FROM wide WHERE k IN (list)`, ask, collect(&got)); err != nil {
 					return err
 				}
+				return tx.QueryRows(`INSERT INTO wide (k, n, s) VALUES (rows) ON CONFLICT (k) DO UPDATE SET n = wide.n RETURNING k, n, s`, 3, second, collect(&returned))
+			})
+			if err != nil {
+				rt.Fatal(err)
 			}
-			if err := tx.ExecWide(`INSERT INTO wide `+fmt.Sprintf(upsert, "(rows)", "wide"), 3, args); err != nil {
-				return err
+			want := entries(t, d, "single")
+			if diff := cmp.Diff(want, entries(t, d, "wide")); diff != "" {
+				rt.Fatalf("wide differs from single (-single +wide):\n%s", diff)
 			}
-			if err := tx.QueryWide(`SELECT k, n, s FROM wide WHERE k IN (list)`, ask, collect(&got)); err != nil {
-				return err
+			byKey := map[string]entry{}
+			found := 0
+			for _, e := range want {
+				byKey[e.K] = e
+				if asked[e.K] {
+					found++
+				}
 			}
-			return tx.QueryRows(`INSERT INTO wide (k, n, s) VALUES (rows) ON CONFLICT (k) DO UPDATE SET n = wide.n RETURNING k, n, s`, 3, args, collect(&returned))
+			for _, e := range append(got, returned...) {
+				if byKey[e.K] != e {
+					rt.Fatalf("read %+v, stored %+v", e, byKey[e.K])
+				}
+			}
+			if len(got) != found || len(returned) != len(second)/3 {
+				rt.Fatalf("found %d and %d were returned, want %d and %d", len(got), len(returned), found, len(second)/3)
+			}
 		})
-		if err != nil {
-			rt.Fatal(err)
-		}
-		want := entries(t, d, "single")
-		if diff := cmp.Diff(want, entries(t, d, "wide")); diff != "" {
-			rt.Fatalf("wide differs from single (-single +wide):\n%s", diff)
-		}
-		byKey := map[string]entry{}
-		found := 0
-		for _, e := range want {
-			byKey[e.K] = e
-			if asked[e.K] {
-				found++
-			}
-		}
-		for _, e := range append(got, returned...) {
-			if byKey[e.K] != e {
-				rt.Fatalf("read %+v, stored %+v", e, byKey[e.K])
-			}
-		}
-		if len(got) != found || len(returned) != n {
-			rt.Fatalf("found %d and %d were returned, want %d and %d", len(got), len(returned), found, n)
-		}
 	})
 }
 

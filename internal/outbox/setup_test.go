@@ -61,7 +61,7 @@ CREATE TABLE effect (
 );
 `
 
-var schema = db.Schema{Context: "test", Migrations: fstest.MapFS{"00001_init.sql": {Data: []byte(migration)}}}
+var schema = db.Schema{Context: "test", Migrations: fstest.MapFS{"migrations/sqlite/00001_init.sql": {Data: []byte(migration)}}}
 
 const textType = "google.protobuf.StringValue"
 

@@ -19,7 +19,6 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -31,10 +30,7 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-func schema() (db.Schema, error) {
-	files, err := fs.Sub(migrations, "migrations/sqlite")
-	return db.Schema{Context: "inventory", Migrations: files}, err
-}
+func schema() db.Schema { return db.Schema{Context: "inventory", Migrations: migrations} }
 
 // Store is Inventory's database. All methods may be called at once from many goroutines.
 //
@@ -53,11 +49,7 @@ type Store struct {
 
 // Open opens the database at url and makes it if there is none. Imports are spooled into the directory spool.
 func Open(ctx context.Context, url, spool string, now func() time.Time) (*Store, error) {
-	s, err := schema()
-	if err != nil {
-		return nil, err
-	}
-	d, err := db.Open(ctx, url, s)
+	d, err := db.Open(ctx, url, schema())
 	if err != nil {
 		return nil, err
 	}

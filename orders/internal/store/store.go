@@ -10,23 +10,16 @@ import (
 	"database/sql"
 	"embed"
 	"errors"
-	"io/fs"
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/orders/internal/order"
 )
 
-//go:embed migrations/sqlite/*.sql
+//go:embed migrations
 var migrations embed.FS
 
-func schema() db.Schema {
-	dir, err := fs.Sub(migrations, "migrations/sqlite")
-	if err != nil {
-		panic("store: " + err.Error()) // the embedded path is constant
-	}
-	return db.Schema{Context: "orders", Migrations: dir}
-}
+func schema() db.Schema { return db.Schema{Context: "orders", Migrations: migrations} }
 
 // Store implements order.Store and order.Records. It is safe for concurrent use.
 type Store struct {

@@ -10,23 +10,16 @@ import (
 	"database/sql"
 	"embed"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/payments/internal/payment"
 )
 
-//go:embed migrations/sqlite/*.sql
+//go:embed migrations
 var migrations embed.FS
 
-func schema() db.Schema {
-	dir, err := fs.Sub(migrations, "migrations/sqlite")
-	if err != nil {
-		panic("store: " + err.Error()) // the embedded path is constant
-	}
-	return db.Schema{Context: "payments", Migrations: dir}
-}
+func schema() db.Schema { return db.Schema{Context: "payments", Migrations: migrations} }
 
 // Store implements payment.Store. It is safe for concurrent use.
 type Store struct {

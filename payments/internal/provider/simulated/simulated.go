@@ -11,7 +11,6 @@ import (
 	"database/sql"
 	"embed"
 	"errors"
-	"io/fs"
 	"slices"
 	"time"
 
@@ -23,16 +22,10 @@ import (
 // Name is the provider's name in requests.
 const Name = "simulated"
 
-//go:embed migrations/*.sql
+//go:embed migrations
 var migrations embed.FS
 
-func schema() db.Schema {
-	dir, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		panic("simulated: " + err.Error()) // the embedded path is constant
-	}
-	return db.Schema{Context: "simulated-provider", Migrations: dir}
-}
+func schema() db.Schema { return db.Schema{Context: "simulated-provider", Migrations: migrations} }
 
 // Provider implements payment.Provider. It is safe for concurrent use.
 type Provider struct {

@@ -1,0 +1,116 @@
+// Package dbtest runs tests on every engine that package db knows, on real ones: SQLite in a temporary directory, and a
+// PostgreSQL server that it starts itself, once for a test process.
+//
+// It promises each test a fresh, empty database with a role of its own, and that nothing is left when the test process
+// has ended, even when it was killed. It refuses to pass for PostgreSQL where there is none: such a test is skipped, and
+// fails when CI=true.
+package dbtest
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	_ "modernc.org/sqlite"             // the driver "sqlite"
+)
+
+// Engine is one that tests run on.
+type Engine struct {
+	Name string // "sqlite" or "postgres"
+	new  func(testing.TB) string
+}
+
+// New returns the URL of a new, empty database, which goes with the test.
+func (e Engine) New(t testing.TB) string {
+	t.Helper()
+	return e.new(t)
+}
+
+// The engines.
+var (
+	SQLite   = Engine{"sqlite", func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "test.db") }}
+	Postgres = Engine{"postgres", newPostgres}
+)
+
+// Each runs f as a parallel subtest for every engine.
+func Each(t *testing.T, f func(t *testing.T, e Engine)) {
+	t.Helper()
+	for _, e := range []Engine{SQLite, Postgres} {
+		t.Run(e.Name, func(t *testing.T) {
+			t.Parallel()
+			f(t, e)
+		})
+	}
+}
+
+// Raw opens a database beside package db, for tests that look at what is stored, or break it.
+func Raw(t testing.TB, url string) *sql.DB {
+	t.Helper()
+	driver, source := "pgx", url
+	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
+		driver, source = "sqlite", "file:"+path+"?_pragma=busy_timeout(10000)"
+	}
+	d, err := sql.Open(driver, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+// Admin returns the URL of the test server's administrator in a database.
+func Admin(t testing.TB, database string) string {
+	t.Helper()
+	return theServer(t).url("postgres", database)
+}
+
+// newPostgres makes a role and a database that belongs to it, and that no other role may connect to.
+func newPostgres(t testing.TB) string {
+	t.Helper()
+	s := theServer(t)
+	name := "t" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	s.exec(t,
+		fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s'`, name, s.password),
+		fmt.Sprintf(`CREATE DATABASE %s OWNER %s TEMPLATE %s`, name, name, template),
+		fmt.Sprintf(`REVOKE CONNECT, TEMPORARY ON DATABASE %s FROM PUBLIC`, name),
+	)
+	t.Cleanup(func() {
+		s.exec(t, fmt.Sprintf(`DROP DATABASE IF EXISTS %s WITH (FORCE)`, name), fmt.Sprintf(`DROP ROLE IF EXISTS %s`, name))
+	})
+	return s.url(name, name)
+}
+
+func (s *server) url(user, database string) string {
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(user, s.password), Path: "/" + database, RawQuery: "host=" + url.QueryEscape(s.dir)}
+	return u.String()
+}
+
+// exec runs statements as the administrator, on a connection of its own: a test in a bubble of testing/synctest shares none.
+func (s *server) exec(t testing.TB, statements ...string) {
+	t.Helper()
+	if err := s.run(statements...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *server) run(statements ...string) error {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, s.url("postgres", "postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	for _, statement := range statements {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	return nil
+}
