@@ -2,7 +2,6 @@ package serve
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/outbox"
@@ -11,21 +10,30 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Consume returns what Inventory does about the events of others, by event type.
+// Consume returns what Inventory does about the events of others, by event type: the units of a cancelled order are
+// released, those of a fulfilled one leave the shelf, those of a returned one come back to it. Each is answered by an event of
+// ours, in the transaction that marks the one that was heard.
 func Consume(s *store.Store) map[string]outbox.Handler {
-	cancelled := string((&ordersv1.OrderCancelled{}).ProtoReflect().Descriptor().FullName())
-	return map[string]outbox.Handler{
-		// The units of a cancelled order go back, and StockReleased says so, in the transaction that marks the event.
-		cancelled: func(ctx context.Context, e outbox.Event, done func(*db.Tx) error) error {
-			var m ordersv1.OrderCancelled
-			if err := proto.Unmarshal(e.Data, &m); err != nil {
-				return fmt.Errorf("read %s %s: %w", e.Type, e.ID, err)
-			}
-			id, err := reservationID(m.GetOrderId())
-			if err != nil {
-				return err
-			}
-			return s.ReleaseCancelled(ctx, id, done)
-		},
-	}
+	handlers := map[string]outbox.Handler{}
+	hear[*ordersv1.OrderCancelled](handlers, s.ReleaseCancelled)
+	hear[*ordersv1.OrderFulfilled](handlers, s.CommitFulfilled)
+	hear[*ordersv1.OrderReturned](handlers, s.RestockReturned)
+	return handlers
+}
+
+// orderEvent is what Inventory reads of an event of Orders.
+type orderEvent interface {
+	proto.Message
+	GetOrderId() string
+}
+
+// hear adds the handler of the events of type M: act on the reservation of the order that it is about.
+func hear[M orderEvent](handlers map[string]outbox.Handler, act func(ctx context.Context, id string, done func(*db.Tx) error) error) {
+	outbox.Hear(handlers, func(ctx context.Context, m M, _ outbox.Event, done func(*db.Tx) error) error {
+		id, err := reservationID(m.GetOrderId())
+		if err != nil {
+			return err
+		}
+		return act(ctx, id, done)
+	})
 }

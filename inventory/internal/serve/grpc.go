@@ -81,6 +81,7 @@ var protoState = map[stock.State]inventoryv1.ReservationState{
 	stock.Refused:   inventoryv1.ReservationState_RESERVATION_STATE_REFUSED,
 	stock.Released:  inventoryv1.ReservationState_RESERVATION_STATE_RELEASED,
 	stock.Committed: inventoryv1.ReservationState_RESERVATION_STATE_COMMITTED,
+	stock.Returned:  inventoryv1.ReservationState_RESERVATION_STATE_RETURNED,
 }
 
 // reservationID returns the one form of a UUID, so that two spellings do not make two reservations.

@@ -416,30 +416,48 @@ func TestOverGRPC(t *testing.T) {
 	}
 }
 
-func TestACancelledOrderGivesItsUnitsBack(t *testing.T) {
+func TestEventsOfAnOrderMoveItsUnits(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := context.Background()
-	id := uuid.NewString()
-	if _, err := b.grpc.Reserve(ctx, &inventoryv1.ReserveRequest{ReservationId: id, Lines: []*inventoryv1.Line{{Sku: "BOOK", Qty: 2}}}); err != nil {
-		t.Fatal(err)
+	handlers := Consume(b.store)
+	handle := func(m proto.Message, data []byte) (marked int, err error) {
+		name := string(m.ProtoReflect().Descriptor().FullName())
+		if handlers[name] == nil {
+			t.Fatalf("nobody listens to %s", name)
+		}
+		err = handlers[name](ctx, outbox.Event{ID: "e", Type: name, Data: data}, func(*db.Tx) error { marked++; return nil })
+		return marked, err
 	}
-	handle := Consume(b.store)["orderkeep.orders.v1.OrderCancelled"]
-	if handle == nil {
-		t.Fatal("nobody listens to OrderCancelled")
-	}
-	data, err := proto.Marshal(&ordersv1.OrderCancelled{OrderId: id})
-	if err != nil {
-		t.Fatal(err)
-	}
-	marked := 0
-	if err := handle(ctx, outbox.Event{ID: "e", Data: data}, func(*db.Tx) error { marked++; return nil }); err != nil || marked != 1 {
-		t.Errorf("handled with %v, marked %d times", err, marked)
-	}
-	b.call("GET", "/v1/stock/BOOK", "").has(`{"reserved":0}`)
-	for _, bad := range [][]byte{[]byte("\xff"), nil} {
-		if err := handle(ctx, outbox.Event{Data: bad}, func(*db.Tx) error { return nil }); err == nil {
-			t.Errorf("it took the event %q", bad)
+	sold, off := uuid.NewString(), uuid.NewString()
+	for _, id := range []string{sold, off} {
+		if _, err := b.grpc.Reserve(ctx, &inventoryv1.ReserveRequest{ReservationId: id, Lines: []*inventoryv1.Line{{Sku: "BOOK", Qty: 2}}}); err != nil {
+			t.Fatal(err)
 		}
 	}
+	for _, tt := range []struct {
+		m                proto.Message
+		onHand, reserved int64
+		id, state        string
+	}{
+		{&ordersv1.OrderCancelled{OrderId: off}, 5, 2, off, "released"},
+		{&ordersv1.OrderFulfilled{OrderId: sold}, 3, 0, sold, "committed"},
+		{&ordersv1.OrderReturned{OrderId: sold}, 5, 0, sold, "returned"},
+	} {
+		data, err := proto.Marshal(tt.m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if marked, err := handle(tt.m, data); err != nil || marked != 1 {
+			t.Errorf("%T: handled with %v, marked %d times", tt.m, err, marked)
+		}
+		b.call("GET", "/v1/stock/BOOK", "").has(fmt.Sprintf(`{"onHand":%d,"reserved":%d}`, tt.onHand, tt.reserved))
+		b.call("GET", "/v1/reservations/"+tt.id, "").has(`{"state":"` + tt.state + `"}`)
+		for _, bad := range [][]byte{[]byte("\xff"), nil} {
+			if marked, err := handle(tt.m, bad); err == nil || marked != 0 {
+				t.Errorf("it took %q for a %T: %v, marked %d times", bad, tt.m, err, marked)
+			}
+		}
+	}
+	b.call("DELETE", "/v1/reservations/"+sold, "").is(409, "reservation_returned")
 }

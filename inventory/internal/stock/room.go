@@ -123,12 +123,12 @@ type Answer struct {
 }
 
 // Reserve holds all lines or none. The id alone names the reservation: whoever repeats it gets the first answer, with the
-// first lines, whatever lines the repeat brings. A commit does not change that answer; a release does. The only error
+// first lines, whatever lines the repeat brings. A commit or a return does not change that answer; a release does. The only error
 // is ErrOverflow.
 func (r *Room) Reserve(ask Ask) (Answer, error) {
 	if prior, ok := r.reservations[ask.ID]; ok {
 		a := Answer{State: prior.State, Lines: prior.Lines, Shortages: prior.Shortages, Replayed: true}
-		if a.State == Committed {
+		if a.State == Committed || a.State == Returned {
 			a.State = Reserved
 		}
 		return a, nil
@@ -174,7 +174,7 @@ func (r *Room) at(sku string) (*shelf, *Level) {
 
 // Release puts the units of a reservation back and returns it; Lines are those freed by this call. One never seen
 // becomes a tombstone, a refused one too, so that a late Reserve is refused. Repeating it frees nothing more.
-// The error is ErrCommitted once the units have left the shelf.
+// The error is ErrCommitted once the units have left the shelf, ErrReturned once they have come back.
 func (r *Room) Release(id, correlation string) (Reservation, error) {
 	h, ok := r.reservations[id]
 	if !ok {
@@ -186,6 +186,8 @@ func (r *Room) Release(id, correlation string) (Reservation, error) {
 	switch h.State {
 	case Committed:
 		return Reservation{}, ErrCommitted
+	case Returned:
+		return Reservation{}, ErrReturned
 	case Released:
 		return freed, nil
 	case Reserved:
@@ -204,7 +206,7 @@ func (r *Room) Release(id, correlation string) (Reservation, error) {
 }
 
 // Commit takes the units of a reservation off the shelf and returns it; Lines are those taken by this call.
-// Repeating it takes nothing more. The errors are ErrNoReservation, ErrReleased, ErrRefused and ErrOverflow.
+// Repeating it takes nothing more, also after they have come back. The errors are ErrNoReservation, ErrReleased, ErrRefused and ErrOverflow.
 func (r *Room) Commit(id, correlation string) (Reservation, error) {
 	h, ok := r.reservations[id]
 	if !ok {
@@ -217,7 +219,7 @@ func (r *Room) Commit(id, correlation string) (Reservation, error) {
 		return Reservation{}, ErrReleased
 	case Refused:
 		return Reservation{}, ErrRefused
-	case Committed:
+	case Committed, Returned:
 		return taken, nil
 	}
 	for _, l := range h.Lines {
@@ -229,18 +231,59 @@ func (r *Room) Commit(id, correlation string) (Reservation, error) {
 			return Reservation{}, ErrOverflow.Detailf("On hand of %s would fall below -(2^53 - 1).", l.SKU)
 		}
 	}
-	order := ""
-	if h.Owner == ByOrder {
-		order = id
-	}
 	for _, l := range h.Lines {
 		s, level := r.at(l.SKU)
 		level.Reserved -= l.Qty
-		r.move(s, level, Movement{Delta: -l.Qty, Reason: "sold", Actor: "orders", OrderID: order, CorrelationID: correlation})
+		r.move(s, level, Movement{Delta: -l.Qty, Reason: "sold", Actor: "orders", OrderID: h.order(), CorrelationID: correlation})
 	}
 	h.State, h.Changed, h.changed = Committed, r.now, true
 	taken.Lines = h.Lines
 	return taken, nil
+}
+
+// Return puts the units of a committed reservation back on the shelf and returns it; Lines are those put back by this call.
+// Repeating it puts back nothing more. The errors are ErrNoReservation, ErrReleased, ErrRefused, ErrNotCommitted and ErrOverflow.
+func (r *Room) Return(id, correlation string) (Reservation, error) {
+	h, ok := r.reservations[id]
+	if !ok {
+		return Reservation{}, ErrNoReservation
+	}
+	back := h.Reservation
+	back.Lines = nil
+	switch h.State {
+	case Released:
+		return Reservation{}, ErrReleased
+	case Refused:
+		return Reservation{}, ErrRefused
+	case Reserved:
+		return Reservation{}, ErrNotCommitted
+	case Returned:
+		return back, nil
+	}
+	for _, l := range h.Lines {
+		_, level := r.at(l.SKU)
+		if level == nil {
+			return Reservation{}, fmt.Errorf("return %s: it had taken %s, which has no stock row", id, l.SKU)
+		}
+		if outside(level.OnHand + l.Qty) {
+			return Reservation{}, ErrOverflow.Detailf("On hand of %s would pass 2^53 - 1.", l.SKU)
+		}
+	}
+	for _, l := range h.Lines {
+		s, level := r.at(l.SKU)
+		r.move(s, level, Movement{Delta: l.Qty, Reason: "returned", Actor: "orders", OrderID: h.order(), CorrelationID: correlation})
+	}
+	h.State, h.Changed, h.changed = Returned, r.now, true
+	back.State, back.Lines = Returned, h.Lines
+	return back, nil
+}
+
+// order is the id of the order that owns the reservation, or "".
+func (v Reservation) order() string {
+	if v.Owner == ByOrder {
+		return v.ID
+	}
+	return ""
 }
 
 // move changes on hand by m.Delta and notes why. It is the only place where on hand changes.

@@ -81,6 +81,16 @@ func TestReserveRefusesToPassTheGreatestNumber(t *testing.T) {
 	}
 }
 
+func TestReturnRefusesToPassTheGreatestNumber(t *testing.T) {
+	t.Parallel()
+	r := NewRoom(noon)
+	r.AddLevel("BOOK", true, Level{Location: Default, OnHand: MaxUnits})
+	r.AddReservation(Reservation{ID: "a", Owner: ByOrder, State: Committed, Lines: []Line{{"BOOK", 1}}})
+	if _, err := r.Return("a", ""); !errors.Is(err, ErrOverflow) || len(r.Changes().Movements) != 0 {
+		t.Errorf("err = %v, movements %v; want ErrOverflow and none", err, r.Changes().Movements)
+	}
+}
+
 // TestLife is the state machine of a reservation: every state and every command.
 func TestLife(t *testing.T) {
 	t.Parallel()
@@ -98,18 +108,27 @@ func TestLife(t *testing.T) {
 		{none, "reserve", Reserved, Reserved, nil, 2, 5},
 		{none, "release", Released, "", nil, 0, 5},
 		{none, "commit", none, "", ErrNoReservation, 0, 5},
+		{none, "return", none, "", ErrNoReservation, 0, 5},
 		{Reserved, "reserve", Reserved, Reserved, nil, 2, 5},
 		{Reserved, "release", Released, "", nil, 0, 5},
 		{Reserved, "commit", Committed, "", nil, 0, 3},
+		{Reserved, "return", Reserved, "", ErrNotCommitted, 2, 5},
 		{Refused, "reserve", Refused, Refused, nil, 0, 5},
 		{Refused, "release", Released, "", nil, 0, 5},
 		{Refused, "commit", Refused, "", ErrRefused, 0, 5},
+		{Refused, "return", Refused, "", ErrRefused, 0, 5},
 		{Released, "reserve", Released, Released, nil, 0, 5},
 		{Released, "release", Released, "", nil, 0, 5},
 		{Released, "commit", Released, "", ErrReleased, 0, 5},
+		{Released, "return", Released, "", ErrReleased, 0, 5},
 		{Committed, "reserve", Committed, Reserved, nil, 0, 3},
 		{Committed, "release", Committed, "", ErrCommitted, 0, 3},
 		{Committed, "commit", Committed, "", nil, 0, 3},
+		{Committed, "return", Returned, "", nil, 0, 5},
+		{Returned, "reserve", Returned, Reserved, nil, 0, 5},
+		{Returned, "release", Returned, "", ErrReturned, 0, 5},
+		{Returned, "commit", Returned, "", nil, 0, 5},
+		{Returned, "return", Returned, "", nil, 0, 5},
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%s of %q", tt.do, tt.from), func(t *testing.T) {
@@ -131,12 +150,19 @@ func TestLife(t *testing.T) {
 				if _, err := r.Release("a", ""); err != nil {
 					t.Fatal(err)
 				}
-			case Committed:
+			case Committed, Returned:
 				reserve(2)
 				if _, err := r.Commit("a", ""); err != nil {
 					t.Fatal(err)
 				}
+				if tt.from == Committed {
+					break
+				}
+				if _, err := r.Return("a", ""); err != nil {
+					t.Fatal(err)
+				}
 			}
+			moved := len(r.Changes().Movements)
 			var err error
 			switch tt.do {
 			case "reserve":
@@ -150,6 +176,14 @@ func TestLife(t *testing.T) {
 				}
 			case "commit":
 				_, err = r.Commit("a", "")
+			case "return":
+				var got Reservation
+				if got, err = r.Return("a", ""); err == nil && tt.from == Committed && !cmp.Equal(got.Lines, units) {
+					t.Errorf("put back %v, want %v", got.Lines, units)
+				}
+			}
+			if tt.from == tt.to && len(r.Changes().Movements) != moved {
+				t.Errorf("movements %v of what changed nothing", r.Changes().Movements[moved:])
 			}
 			if !errors.Is(err, tt.err) {
 				t.Errorf("err = %v, want %v", err, tt.err)
@@ -250,7 +284,7 @@ func TestConservation(t *testing.T) {
 				before[s] = level(r, s)
 			}
 			var err error
-			switch rapid.IntRange(0, 4).Draw(t, "command") {
+			switch rapid.IntRange(0, 5).Draw(t, "command") {
 			case 0:
 				var lines []Line
 				for range rapid.IntRange(1, 4).Draw(t, "lines") {
@@ -265,6 +299,8 @@ func TestConservation(t *testing.T) {
 				_, err = r.Adjust(Adjustment{SKU: sku, Location: Default, Delta: rapid.Int64Range(-6, 6).Filter(func(n int64) bool { return n != 0 }).Draw(t, "delta")})
 			case 4:
 				_, err = r.Adjust(Adjustment{SKU: sku, Location: Default, Set: true, Expected: rapid.Int64Range(0, 6).Draw(t, "expected"), OnHand: rapid.Int64Range(0, 9).Draw(t, "on hand")})
+			case 5:
+				_, err = r.Return(id, "")
 			}
 			held := map[string]int64{}
 			for _, h := range r.reservations {
@@ -278,8 +314,20 @@ func TestConservation(t *testing.T) {
 			for s, n := range moved {
 				sums[s] = n
 			}
+			out := map[string]int64{} // by order and SKU: the units that left for the order and did not come back
 			for _, m := range r.Changes().Movements {
 				sums[m.SKU] += m.Delta
+				if m.OrderID != "" {
+					out[m.OrderID+m.SKU] -= m.Delta
+				}
+			}
+			for _, h := range r.reservations {
+				for _, l := range h.Lines {
+					want := map[State]int64{Committed: l.Qty}[h.State]
+					if got := out[h.ID+l.SKU]; got != want {
+						t.Fatalf("step %d: %d units of %s are out for %s, which is %s of %d", step, got, l.SKU, h.ID, h.State, l.Qty)
+					}
+				}
 			}
 			for _, s := range skus {
 				l := level(r, s)

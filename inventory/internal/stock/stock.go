@@ -41,7 +41,9 @@ var (
 	ErrNoReservation        = fault.New(fault.NotFound, "not_found", "There is no such reservation.")
 	ErrReleased             = fault.New(fault.Conflict, "reservation_released", "The reservation was released. Reserve again under another id.")
 	ErrRefused              = fault.New(fault.Conflict, "reservation_refused", "The reservation was refused, so it holds no units.")
-	ErrCommitted            = fault.New(fault.Conflict, "reservation_committed", "The units have left the shelf. Adjust the stock when they come back.")
+	ErrCommitted            = fault.New(fault.Conflict, "reservation_committed", "The units have left the shelf. They come back when their order is returned.")
+	ErrReturned             = fault.New(fault.Conflict, "reservation_returned", "The units left the shelf and came back. Nothing is held any more.")
+	ErrNotCommitted         = fault.New(fault.Conflict, "reservation_not_committed", "The units have not left the shelf, so they cannot come back.")
 	ErrInsufficient         = fault.New(fault.Conflict, "insufficient_stock", "There are not so many units available.")
 	ErrStale                = fault.New(fault.Conflict, "stale_stock", "On hand is another number by now.")
 	ErrOverflow             = fault.New(fault.Invalid, "quantity_overflow", "The number of units would pass 2^53 - 1.")
@@ -112,6 +114,7 @@ const (
 	Refused   State = "refused"
 	Released  State = "released"
 	Committed State = "committed"
+	Returned  State = "returned"
 )
 
 // Owner says whose a reservation is.

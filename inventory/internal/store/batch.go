@@ -134,10 +134,14 @@ func (c *release) decide(room *stock.Room, e *effects) error {
 	return nil
 }
 
+// commit takes the units off the shelf, and with back puts them there again.
 type commit struct {
-	ctx context.Context
-	id  string
-	err error
+	ctx    context.Context // names the correlation and the cause of the events
+	id     string
+	back   bool
+	always bool // publish StockCommitted even if nothing left
+	done   func(*db.Tx) error
+	err    error
 }
 
 func (c *commit) need(n *needs) { n.reservations = append(n.reservations, c.id) }
@@ -147,11 +151,23 @@ func (c *commit) decide(room *stock.Room, e *effects) error {
 	if err != nil {
 		return answer(&c.err, err)
 	}
-	c.err = nil
-	if len(taken.Lines) > 0 && taken.Owner == stock.ByOrder {
-		at := room.Now()
+	at := room.Now()
+	if len(taken.Lines) > 0 && taken.Owner == stock.ByOrder || c.always {
 		m := &inventoryv1.StockCommitted{OrderId: c.id, Lines: protoLines(taken.Lines), CommittedAt: timestamppb.New(at)}
 		e.events = append(e.events, outbox.New(c.ctx, m, c.id, at))
+	}
+	if c.back {
+		back, err := room.Return(c.id, telemetry.Correlation(c.ctx))
+		if err != nil {
+			// Units that were taken in this very call fit back, so this is the answer of a call that changed nothing.
+			return answer(&c.err, err)
+		}
+		m := &inventoryv1.StockReturned{OrderId: c.id, Lines: protoLines(back.Lines), ReturnedAt: timestamppb.New(at)}
+		e.events = append(e.events, outbox.New(c.ctx, m, c.id, at))
+	}
+	c.err = nil
+	if c.done != nil {
+		e.tasks = append(e.tasks, c.done)
 	}
 	return nil
 }

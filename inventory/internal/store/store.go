@@ -7,7 +7,9 @@
 //	reserve    the reservation with its lines, and the levels; the caller repeats it and gets the same answer
 //	release    the reservation released, the levels, and StockReleased in the outbox, which the relay publishes after the
 //	           restart; the caller's repeat does nothing. Out of an event: the inbox has marked it done too
-//	commit     the reservation committed, the levels, the movements, and StockCommitted in the outbox
+//	commit     the reservation committed, the levels, the movements, and StockCommitted in the outbox. Out of an event: the
+//	           inbox has marked it done too
+//	return     the reservation returned, the levels, the movements, StockReturned in the outbox, and the event marked done
 //	adjust     the level, the movement, StockAdjusted, and the answer under its key, which a repeat gets
 //	import     the whole file, or none of it; importing it again changes nothing more. Its spooled copy lies in
 //	           the data directory until the next start removes it
@@ -147,10 +149,28 @@ func (s *Store) release(ctx context.Context, pace Pace, c *release) error {
 
 // Commit takes a reservation's units off the shelf; see stock.Room.Commit.
 func (s *Store) Commit(ctx context.Context, pace Pace, id string) error {
+	return s.commit(ctx, pace, &commit{ctx: ctx, id: id})
+}
+
+// CommitFulfilled is Commit because of an event: done marks the event in the same transaction, and StockCommitted is published
+// even if the units had left before, because Orders waits for it.
+func (s *Store) CommitFulfilled(ctx context.Context, id string, done func(*db.Tx) error) error {
+	return s.commit(ctx, Wait, &commit{ctx: ctx, id: id, always: true, done: done})
+}
+
+// RestockReturned puts the units of a returned order back on the shelf because of an event; see stock.Room.Return. done marks
+// the event in the same transaction, and StockReturned is published even if they had come back before.
+//
+// A return says that the units had left. If the event that said so first has not been handled, which takes that it was parked,
+// they leave and come back in one; it then finds nothing left to do.
+func (s *Store) RestockReturned(ctx context.Context, id string, done func(*db.Tx) error) error {
+	return s.commit(ctx, Wait, &commit{ctx: ctx, id: id, back: true, done: done})
+}
+
+func (s *Store) commit(ctx context.Context, pace Pace, c *commit) error {
 	defer s.wake()
-	c := &commit{ctx: ctx, id: id}
 	if err := s.do(ctx, pace, c); err != nil {
-		return fmt.Errorf("commit %s: %w", id, err)
+		return fmt.Errorf("commit %s: %w", c.id, err)
 	}
 	return c.err
 }

@@ -99,6 +99,8 @@ func (b *bundle) events() []proto.Message {
 			m = &inventoryv1.StockReleased{}
 		case "orderkeep.inventory.v1.StockCommitted":
 			m = &inventoryv1.StockCommitted{}
+		case "orderkeep.inventory.v1.StockReturned":
+			m = &inventoryv1.StockReturned{}
 		case "orderkeep.inventory.v1.StockAdjusted":
 			m = &inventoryv1.StockAdjusted{}
 		default:
@@ -325,6 +327,132 @@ func TestCommit(t *testing.T) {
 		t.Errorf("commit of nothing: %v, want ErrNoReservation", err)
 	}
 	b.sound()
+}
+
+// What the events of an order do, in the order that they came in, and what Inventory answers.
+func TestFulfilmentAndReturn(t *testing.T) {
+	t.Parallel()
+	const id = "0197b7b0-0000-7000-8000-000000000001"
+	two := []*inventoryv1.Line{{Sku: "BOOK", Qty: 2}, {Sku: "GIFT", Qty: 1}}
+	taken := func(lines []*inventoryv1.Line) proto.Message {
+		return &inventoryv1.StockCommitted{OrderId: id, Lines: lines}
+	}
+	back := func(lines []*inventoryv1.Line) proto.Message {
+		return &inventoryv1.StockReturned{OrderId: id, Lines: lines}
+	}
+	for _, tt := range []struct {
+		name   string
+		events []string
+		want   []proto.Message
+		onHand int64 // of BOOK
+		moves  []int64
+	}{
+		{"fulfilled", []string{"fulfilled"}, []proto.Message{taken(two)}, 48, []int64{-2}},
+		{"fulfilled twice", []string{"fulfilled", "fulfilled"}, []proto.Message{taken(two), taken(nil)}, 48, []int64{-2}},
+		{"taken by hand before", []string{"commit", "fulfilled"}, []proto.Message{taken(two), taken(nil)}, 48, []int64{-2}},
+		{"returned", []string{"fulfilled", "returned"}, []proto.Message{taken(two), back(two)}, 50, []int64{-2, 2}},
+		{"returned twice", []string{"fulfilled", "returned", "returned"}, []proto.Message{taken(two), back(two), back(nil)}, 50, []int64{-2, 2}},
+		{"returned before it was fulfilled", []string{"returned", "fulfilled"}, []proto.Message{taken(two), back(two), taken(nil)}, 50, []int64{-2, 2}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			if _, err := b.Reserve(b.ctx, Wait, stock.Ask{ID: id, Owner: stock.ByOrder, Lines: []stock.Line{{SKU: "BOOK", Qty: 2}, {SKU: "GIFT", Qty: 1}}}); err != nil {
+				t.Fatal(err)
+			}
+			marked := 0
+			mark := func(*db.Tx) error { marked++; return nil }
+			for _, e := range tt.events {
+				var err error
+				switch e {
+				case "fulfilled":
+					err = b.CommitFulfilled(b.ctx, id, mark)
+				case "returned":
+					err = b.RestockReturned(b.ctx, id, mark)
+				case "commit":
+					err, marked = b.Commit(b.ctx, Wait, id), marked+1
+				}
+				if err != nil {
+					t.Fatalf("%s: %v", e, err)
+				}
+			}
+			if marked != len(tt.events) {
+				t.Errorf("%d events are marked, want %d", marked, len(tt.events))
+			}
+			var got []proto.Message
+			for _, m := range b.events() {
+				switch e := m.(type) {
+				case *inventoryv1.StockCommitted:
+					e.CommittedAt = nil
+				case *inventoryv1.StockReturned:
+					e.ReturnedAt = nil
+				}
+				got = append(got, m)
+			}
+			if diff := cmp.Diff(tt.want, got, cmp.Comparer(proto.Equal)); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+			b.reopen()
+			if l := b.level("BOOK"); l.OnHand != tt.onHand || l.Reserved != 0 {
+				t.Errorf("level %+v, want %d on hand", l, tt.onHand)
+			}
+			all, _, err := b.Movements(b.ctx, "BOOK", 0, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var moves []int64
+			for _, m := range all[:len(all)-1] { // newest first; the last is the import
+				moves = append([]int64{m.Delta}, moves...)
+				if m.OrderID != id || m.CorrelationID != "corr-1" || m.Actor != "orders" {
+					t.Errorf("movement %+v does not say for whom", m)
+				}
+			}
+			if diff := cmp.Diff(tt.moves, moves); diff != "" {
+				t.Errorf("movements (-want +got):\n%s", diff)
+			}
+			b.sound()
+		})
+	}
+}
+
+func TestFulfilmentAndReturnAreRefusedWhereNothingIsHeld(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	off, refused := newID(t), newID(t)
+	b.reserve(refused, "PEN", 1)
+	if err := b.Release(b.ctx, Wait, off); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]error{newID(t): stock.ErrNoReservation, off: stock.ErrReleased, refused: stock.ErrRefused} {
+		mark := func(*db.Tx) error { t.Errorf("the event is marked, and nothing was done: %v", want); return nil }
+		if err := b.CommitFulfilled(b.ctx, id, mark); !errors.Is(err, want) {
+			t.Errorf("fulfilled: %v, want %v", err, want)
+		}
+		if err := b.RestockReturned(b.ctx, id, mark); !errors.Is(err, want) {
+			t.Errorf("returned: %v, want %v", err, want)
+		}
+	}
+	if len(b.events()) != 0 {
+		t.Errorf("events %v", b.events())
+	}
+}
+
+func TestFulfilmentAndReturnFailWithTheMarkOfTheirEvent(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := newID(t)
+	b.reserve(id, "BOOK", 2)
+	broken := errors.New("the mark failed")
+	mark := func(*db.Tx) error { return broken }
+	if err := b.CommitFulfilled(b.ctx, id, mark); !errors.Is(err, broken) {
+		t.Fatalf("err = %v", err)
+	}
+	if err := b.RestockReturned(b.ctx, id, mark); !errors.Is(err, broken) {
+		t.Fatalf("err = %v", err)
+	}
+	if l := b.level("BOOK"); l.Reserved != 2 || l.OnHand != 50 || len(b.events()) != 0 {
+		t.Errorf("level %+v, events %v: it happened without its mark", l, b.events())
+	}
 }
 
 func TestAdjustUnderAKeySurvivesARestart(t *testing.T) {

@@ -43,19 +43,11 @@ func Consumers(b Notebook) map[string]outbox.Handler {
 }
 
 // hear adds the handler of the events of type M: each becomes a note on the order that it is about.
-func hear[M any, P interface {
-	*M
-	proto.Message
-}](handlers map[string]outbox.Handler, b Notebook, read func(P) (id string, n order.Note, means order.Answer)) {
-	name := string(P(new(M)).ProtoReflect().Descriptor().FullName())
-	handlers[name] = func(ctx context.Context, e outbox.Event, done func(*db.Tx) error) error {
-		m := P(new(M))
-		if err := proto.Unmarshal(e.Data, m); err != nil {
-			return fmt.Errorf("event %s of type %s: %w", e.ID, e.Type, err)
-		}
+func hear[M proto.Message](handlers map[string]outbox.Handler, b Notebook, read func(M) (id string, n order.Note, means order.Answer)) {
+	outbox.Hear(handlers, func(ctx context.Context, m M, e outbox.Event, done func(*db.Tx) error) error {
 		id, n, means := read(m)
 		return b.Note(ctx, order.ID(id), e.ID, n, means, done)
-	}
+	})
 }
 
 func note(at *timestamppb.Timestamp, what, detail string) order.Note {

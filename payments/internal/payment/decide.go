@@ -90,13 +90,30 @@ func (r *Record) tellReturned(now time.Time) error {
 	case None:
 		r.bury(now)
 	case Voided, Declined, Refunded:
-		if len(r.Facts) == 0 {
-			r.Facts = append(r.Facts, Fact{Payment: r.Payment, At: now})
-		}
+		r.tell(now)
 	default:
 		return ErrProviderAway
 	}
 	return nil
+}
+
+// tellCollected ends collecting: it tells again how a payment ended before, and fails while it is not known whether the
+// money can be had.
+func (r *Record) tellCollected(now time.Time) error {
+	switch s := r.Payment.Status; s {
+	case Captured, Voided, Declined, Refunded:
+		r.tell(now)
+		return nil
+	default:
+		return answerCapture(s)
+	}
+}
+
+// tell records how the payment stands, unless that is a fact of this decision already.
+func (r *Record) tell(now time.Time) {
+	if len(r.Facts) == 0 {
+		r.Facts = append(r.Facts, Fact{Payment: r.Payment, At: now})
+	}
 }
 
 func (r *Record) begin(on Cause, step Step, doing Status, now time.Time) Call {

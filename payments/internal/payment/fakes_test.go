@@ -234,3 +234,6 @@ func (b *bundle) authorize(t *testing.T) Payment {
 
 // giveBack is GiveBack with the store's own Decide as the last one.
 func (b *bundle) giveBack(ctx context.Context) error { return b.GiveBack(ctx, orderA, b.memory.Decide) }
+
+// collect is Collect, likewise.
+func (b *bundle) collect(ctx context.Context) error { return b.Collect(ctx, orderA, b.memory.Decide) }

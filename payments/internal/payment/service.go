@@ -112,26 +112,40 @@ func (s *Service) Refund(ctx context.Context, order string) (Payment, error) {
 	}
 }
 
-// returnSteps bounds GiveBack: a void that finds the money captured, the refund, and the telling.
-const returnSteps = 4
-
 // GiveBack voids or refunds whatever the order has, and bars an order that has nothing from getting it. The write that
 // ends it goes through last, with the fact that says so, also if nothing was left to do. ErrProviderAway while the
 // provider does not say; then last has done nothing.
 func (s *Service) GiveBack(ctx context.Context, order string, last Decide) error {
-	for range returnSteps {
-		_, c, err := s.decide(ctx, s.store.Decide, order, (*Record).beginReturn)
+	return s.conclude(ctx, order, last, (*Record).beginReturn, (*Record).tellReturned, StateVoided, StateDeclined, StateRefunded)
+}
+
+// Collect captures the money of an order that was fulfilled. The write that ends it goes through last, with the fact that says
+// how the payment stands, also if nothing was left to do: a payment that went back before cannot be captured any more, and
+// trying again would not change that. ErrProviderAway while the provider does not say, ErrNotFound and ErrNotAuthorized
+// where there is nothing to capture yet; then last has done nothing.
+func (s *Service) Collect(ctx context.Context, order string, last Decide) error {
+	return s.conclude(ctx, order, last, (*Record).beginCapture, (*Record).tellCollected, StateCaptured, StateVoided, StateDeclined, StateRefunded)
+}
+
+// steps bounds conclude: the longest way is a void that finds the money captured, the refund, and the telling.
+const steps = 4
+
+// conclude drives a payment to one of the states ends, from wherever it stands, a step of begin at a time, and lets tell say
+// in the write of last how it ended.
+func (s *Service) conclude(ctx context.Context, order string, last Decide, begin func(*Record, time.Time) (Call, error), tell func(*Record, time.Time) error, ends ...State) error {
+	for range steps {
+		_, c, err := s.decide(ctx, s.store.Decide, order, begin)
 		if err != nil {
 			return err
 		}
 		if c.Step == "" {
-			return last(ctx, order, func(r *Record) error { return r.tellReturned(s.now()) })
+			return last(ctx, order, func(r *Record) error { return tell(r, s.now()) })
 		}
 		o, asked := s.ask(ctx, c)
-		if asked == nil && (o.State == StateVoided || o.State == StateDeclined || o.State == StateRefunded) {
+		if asked == nil && slices.Contains(ends, o.State) {
 			return last(ctx, order, func(r *Record) error {
 				r.learn(c, o, nil, s.now())
-				return r.tellReturned(s.now())
+				return tell(r, s.now())
 			})
 		}
 		if _, err := s.note(ctx, c, o, asked); err != nil {

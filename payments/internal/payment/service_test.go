@@ -20,6 +20,7 @@ var operations = map[string]func(*bundle, context.Context) (Payment, error){
 	"void":      func(b *bundle, ctx context.Context) (Payment, error) { return b.Void(ctx, orderA) },
 	"refund":    func(b *bundle, ctx context.Context) (Payment, error) { return b.Refund(ctx, orderA) },
 	"give back": func(b *bundle, ctx context.Context) (Payment, error) { return Payment{}, b.giveBack(ctx) },
+	"collect":   func(b *bundle, ctx context.Context) (Payment, error) { return Payment{}, b.collect(ctx) },
 }
 
 func TestEachCommandFromEachStatus(t *testing.T) {
@@ -46,16 +47,16 @@ func TestEachCommandFromEachStatus(t *testing.T) {
 		err error
 	}
 	for from, answers := range map[Status]map[string]answer{
-		None:       {"authorize": {Authorized, nil}, "capture": {None, ErrNotFound}, "void": {Voided, nil}, "refund": {None, ErrNotFound}, "give back": {Voided, nil}},
-		Pending:    {"authorize": {Authorized, nil}, "capture": {Pending, ErrNotAuthorized}, "void": {Voided, nil}, "refund": {Pending, ErrNotCaptured}, "give back": {Voided, nil}},
-		Authorized: {"authorize": {Authorized, nil}, "capture": {Captured, nil}, "void": {Voided, nil}, "refund": {Authorized, ErrNotCaptured}, "give back": {Voided, nil}},
-		Declined:   {"authorize": {Declined, nil}, "capture": {Declined, ErrNotAuthorized}, "void": {Declined, nil}, "refund": {Declined, ErrNotCaptured}, "give back": {Declined, nil}},
-		Capturing:  {"authorize": {Capturing, nil}, "capture": {Captured, nil}, "void": {Capturing, ErrAlreadyCaptured}, "refund": {Refunded, nil}, "give back": {Refunded, nil}},
-		Captured:   {"authorize": {Captured, nil}, "capture": {Captured, nil}, "void": {Captured, ErrAlreadyCaptured}, "refund": {Refunded, nil}, "give back": {Refunded, nil}},
-		Voiding:    {"authorize": {Voiding, nil}, "capture": {Voiding, ErrNotAuthorized}, "void": {Voided, nil}, "refund": {Voiding, ErrNotCaptured}, "give back": {Voided, nil}},
-		Voided:     {"authorize": {Voided, nil}, "capture": {Voided, ErrNotAuthorized}, "void": {Voided, nil}, "refund": {Voided, ErrNotCaptured}, "give back": {Voided, nil}},
-		Refunding:  {"authorize": {Refunding, nil}, "capture": {Refunding, nil}, "void": {Refunding, ErrAlreadyCaptured}, "refund": {Refunded, nil}, "give back": {Refunded, nil}},
-		Refunded:   {"authorize": {Refunded, nil}, "capture": {Refunded, nil}, "void": {Refunded, nil}, "refund": {Refunded, nil}, "give back": {Refunded, nil}},
+		None:       {"authorize": {Authorized, nil}, "capture": {None, ErrNotFound}, "void": {Voided, nil}, "refund": {None, ErrNotFound}, "give back": {Voided, nil}, "collect": {None, ErrNotFound}},
+		Pending:    {"authorize": {Authorized, nil}, "capture": {Pending, ErrNotAuthorized}, "void": {Voided, nil}, "refund": {Pending, ErrNotCaptured}, "give back": {Voided, nil}, "collect": {Pending, ErrNotAuthorized}},
+		Authorized: {"authorize": {Authorized, nil}, "capture": {Captured, nil}, "void": {Voided, nil}, "refund": {Authorized, ErrNotCaptured}, "give back": {Voided, nil}, "collect": {Captured, nil}},
+		Declined:   {"authorize": {Declined, nil}, "capture": {Declined, ErrNotAuthorized}, "void": {Declined, nil}, "refund": {Declined, ErrNotCaptured}, "give back": {Declined, nil}, "collect": {Declined, nil}},
+		Capturing:  {"authorize": {Capturing, nil}, "capture": {Captured, nil}, "void": {Capturing, ErrAlreadyCaptured}, "refund": {Refunded, nil}, "give back": {Refunded, nil}, "collect": {Captured, nil}},
+		Captured:   {"authorize": {Captured, nil}, "capture": {Captured, nil}, "void": {Captured, ErrAlreadyCaptured}, "refund": {Refunded, nil}, "give back": {Refunded, nil}, "collect": {Captured, nil}},
+		Voiding:    {"authorize": {Voiding, nil}, "capture": {Voiding, ErrNotAuthorized}, "void": {Voided, nil}, "refund": {Voiding, ErrNotCaptured}, "give back": {Voided, nil}, "collect": {Voiding, ErrNotAuthorized}},
+		Voided:     {"authorize": {Voided, nil}, "capture": {Voided, ErrNotAuthorized}, "void": {Voided, nil}, "refund": {Voided, ErrNotCaptured}, "give back": {Voided, nil}, "collect": {Voided, nil}},
+		Refunding:  {"authorize": {Refunding, nil}, "capture": {Refunding, nil}, "void": {Refunding, ErrAlreadyCaptured}, "refund": {Refunded, nil}, "give back": {Refunded, nil}, "collect": {Refunding, nil}},
+		Refunded:   {"authorize": {Refunded, nil}, "capture": {Refunded, nil}, "void": {Refunded, nil}, "refund": {Refunded, nil}, "give back": {Refunded, nil}, "collect": {Refunded, nil}},
 	} {
 		for op, want := range answers {
 			t.Run(fmt.Sprintf("%s of %q", op, from), func(t *testing.T) {

@@ -2,7 +2,6 @@ package serve
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/outbox"
@@ -11,24 +10,36 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Consumers are the events that Payments listens to: the money of a cancelled order goes back. with makes a Decide that
-// marks the event in its transaction.
+// Consumers are the events that Payments listens to: the money of a fulfilled order is captured, that of a cancelled or
+// returned one goes back. with makes a Decide that marks the event in its transaction.
+//
+// Events of one order come in their order, but one that fails for long is parked and may be redriven after those that
+// followed it. So what is returned before it was captured is voided, and a capture that comes after that finds nothing to take.
 func Consumers(payments *payment.Service, with func(done func(*db.Tx) error) payment.Decide) map[string]outbox.Handler {
-	cancelled := string((&ordersv1.OrderCancelled{}).ProtoReflect().Descriptor().FullName())
-	return map[string]outbox.Handler{
-		cancelled: func(ctx context.Context, e outbox.Event, done func(*db.Tx) error) error {
-			m := &ordersv1.OrderCancelled{}
-			if err := proto.Unmarshal(e.Data, m); err != nil {
-				return fmt.Errorf("event %s of type %s: %w", e.ID, e.Type, err)
-			}
-			if !m.Paid {
-				return nil
-			}
-			order, err := parseOrder(m.OrderId)
-			if err != nil {
-				return err
-			}
-			return payments.GiveBack(ctx, order, with(done))
-		},
-	}
+	handlers := map[string]outbox.Handler{}
+	hear[*ordersv1.OrderCancelled](handlers, payments.GiveBack, with)
+	hear[*ordersv1.OrderFulfilled](handlers, payments.Collect, with)
+	hear[*ordersv1.OrderReturned](handlers, payments.GiveBack, with)
+	return handlers
+}
+
+// orderEvent is what Payments reads of an event of Orders.
+type orderEvent interface {
+	proto.Message
+	GetOrderId() string
+	GetPaid() bool
+}
+
+// hear adds the handler of the events of type M: act on the order that it is about, if that has a payment.
+func hear[M orderEvent](handlers map[string]outbox.Handler, act func(context.Context, string, payment.Decide) error, with func(func(*db.Tx) error) payment.Decide) {
+	outbox.Hear(handlers, func(ctx context.Context, m M, _ outbox.Event, done func(*db.Tx) error) error {
+		if !m.GetPaid() {
+			return nil
+		}
+		order, err := parseOrder(m.GetOrderId())
+		if err != nil {
+			return err
+		}
+		return act(ctx, order, with(done))
+	})
 }
