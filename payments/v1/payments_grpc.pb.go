@@ -37,7 +37,7 @@ type PaymentsServiceClient interface {
 	// Authorize asks the provider to hold the order's money. The attempt is durable before the provider is
 	// called. Repeated for the same order it gives the outcome, asking the provider by key where it is not
 	// known yet; it never charges blindly. After Void it answers PAYMENT_STATE_VOIDED.
-	// ALREADY_EXISTS if the order has a payment of another amount or currency.
+	// FAILED_PRECONDITION if the order has a payment of another amount or currency.
 	Authorize(ctx context.Context, in *AuthorizeRequest, opts ...grpc.CallOption) (*AuthorizeResponse, error)
 	// Capture takes the authorized amount, whole.
 	Capture(ctx context.Context, in *CaptureRequest, opts ...grpc.CallOption) (*CaptureResponse, error)
@@ -103,7 +103,7 @@ type PaymentsServiceServer interface {
 	// Authorize asks the provider to hold the order's money. The attempt is durable before the provider is
 	// called. Repeated for the same order it gives the outcome, asking the provider by key where it is not
 	// known yet; it never charges blindly. After Void it answers PAYMENT_STATE_VOIDED.
-	// ALREADY_EXISTS if the order has a payment of another amount or currency.
+	// FAILED_PRECONDITION if the order has a payment of another amount or currency.
 	Authorize(context.Context, *AuthorizeRequest) (*AuthorizeResponse, error)
 	// Capture takes the authorized amount, whole.
 	Capture(context.Context, *CaptureRequest) (*CaptureResponse, error)

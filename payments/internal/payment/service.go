@@ -243,8 +243,10 @@ func (s *Service) check(q Request) error {
 		slices.Sort(names)
 		return fault.New(fault.Invalid, "unknown_provider", "There is no such payment provider. There is: %s.", strings.Join(names, ", "))
 	}
-	if n := utf8.RuneCountInString(q.Token); n == 0 || n > maxToken || !utf8.ValidString(q.Token) || strings.ContainsFunc(q.Token, unicode.IsControl) {
-		return fault.New(fault.Invalid, "invalid_token", "The token must have 1 to %d characters, none of them a control character.", maxToken)
+	// What is no character would be stored by one engine and refused by another. Broken UTF-8 reads as RuneError.
+	odd := func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
+	if n := utf8.RuneCountInString(q.Token); n == 0 || n > maxToken || strings.ContainsFunc(q.Token, odd) {
+		return fault.New(fault.Invalid, "invalid_token", "The token must have 1 to %d printable characters.", maxToken)
 	}
 	return nil
 }

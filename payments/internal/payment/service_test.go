@@ -388,6 +388,7 @@ func TestRefusesWhatMustNotReachTheStore(t *testing.T) {
 		"a long token":                        {with(func(q *Request) { q.Token = strings.Repeat("x", 256) }), "invalid_token"},
 		"a token that is not UTF-8":           {with(func(q *Request) { q.Token = "pm_\xff" }), "invalid_token"},
 		"a token with a NUL":                  {with(func(q *Request) { q.Token = "pm_\x00" }), "invalid_token"},
+		"a token with half a character":       {with(func(q *Request) { q.Token = "pm_\uFFFD" }), "invalid_token"},
 		"a token of two lines":                {with(func(q *Request) { q.Token = "pm_\nx" }), "invalid_token"},
 		"a card number where all else is bad": {Request{Token: "4242424242424242"}, "card_number_refused"},
 	} {

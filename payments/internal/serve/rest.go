@@ -94,6 +94,9 @@ func asPayment(p payment.Payment) rest.Payment {
 		PaymentId: p.ID, OrderId: id, Status: statuses[p.Status], Currency: p.Currency, AuthorizedMinor: p.Authorized,
 		CapturedMinor: p.Captured, VoidedMinor: p.Voided, RefundedMinor: p.Refunded, Provider: p.Provider,
 	}
+	if p.Status == payment.Voiding && p.Authorized == 0 {
+		out.Status = rest.PaymentStatusUnknown // whether anything is held, the provider has not said
+	}
 	if p.Decline != "" {
 		out.DeclineCode = rest.NewOptString(p.Decline)
 	}
