@@ -16,7 +16,7 @@ type Store interface {
 	// Move changes o's state from the one that it has to m.To, with all that m says, and publishes the event that the
 	// new state calls for. It reports false, and changes nothing, if the order has another state by now.
 	Move(ctx context.Context, o *Order, m Move) (bool, error)
-	// Park ends o's lease and lets recovery take it up from a time on.
+	// Park ends o's lease and lets recovery take it up from a time on. It keeps since when o's units are held.
 	Park(ctx context.Context, o *Order, from time.Time) error
 	// Claim leases up to n live orders whose lease has run out, or that wait for recovery, to owner.
 	Claim(ctx context.Context, owner string, now, until time.Time, n int) ([]*Order, error)
@@ -77,8 +77,9 @@ const (
 //
 // Errors: Unavailable when Inventory cannot be reached or did not answer: whether it acted is not known.
 type Stock interface {
-	// Reserve holds all lines or none. Shortages say why not; held is false too after a Release.
-	Reserve(ctx context.Context, id ID, lines []Line) (held bool, shortages []Shortage, err error)
+	// Reserve holds all lines of o or none. Shortages say why not; held is false too after a Release. o.ReservedAt says
+	// since when they are held, for an Inventory that does not remember it by the order.
+	Reserve(ctx context.Context, o *Order) (held bool, shortages []Shortage, err error)
 	// Release gives back what is held, and refuses a Reserve that arrives later.
 	Release(ctx context.Context, id ID, reason string) error
 	// Check says which lines could not be had at this instant, and changes nothing.

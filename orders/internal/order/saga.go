@@ -168,7 +168,7 @@ func (s *Service) drive(ctx context.Context, o *Order, asked bool) error {
 	if now.Sub(o.PlacedAt) > s.cfg.PaymentDeadline {
 		return s.giveUp(ctx, o, Rejection{Kind: fault.Unavailable, Code: "payment_timeout", Detail: "The payment's outcome was not known in time. Nothing is held or charged; place the order again."})
 	}
-	held, shortages, err := s.stock.Reserve(ctx, o.ID, o.Lines)
+	held, shortages, err := s.stock.Reserve(ctx, o)
 	if err != nil {
 		if !asked {
 			return err
@@ -177,6 +177,11 @@ func (s *Service) drive(ctx context.Context, o *Order, asked bool) error {
 	}
 	if len(shortages) > 0 {
 		s.soldOut.remember(shortages)
+		if !asked {
+			// An Inventory that does not know the order again may refuse the second time what it gave the first time, and
+			// between the two the money may have been held.
+			return s.giveUp(ctx, o, *refusal(shortages))
+		}
 		return s.end(ctx, o, Move{To: Rejected, At: s.now(), Rejection: refusal(shortages)})
 	}
 	if !held {

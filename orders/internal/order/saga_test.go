@@ -250,6 +250,43 @@ func TestCancel(t *testing.T) {
 	})
 }
 
+// Against an Inventory that does not know an order again, recovery must not reserve twice; and where it cannot help it,
+// after a crash, a refusal must not keep the money of the first time.
+func TestForgetfulInventory(t *testing.T) {
+	t.Parallel()
+	waiting := func(t *testing.T) (*shop, ID) {
+		s := newShop(3, calm)
+		s.stock = forgetful{s.shelf}
+		s.till.chaos = func(string) (error, error) { return nil, errOutcomeUnknown } // the money is held, and the answer lost
+		r := mustPlace(t, s, placement(2, 500))
+		if r.Order.State != Pending || s.shelf.units["BOOK-001"] != 1 {
+			t.Fatalf("placed: %+v, %d left", r.Order, s.shelf.units["BOOK-001"])
+		}
+		s.till.chaos = calm
+		s.pass(time.Minute)
+		return s, r.Order.ID
+	}
+	t.Run("is asked once for an order that waits for its payment", func(t *testing.T) {
+		t.Parallel()
+		s, id := waiting(t)
+		s.settle(t)
+		if o := s.store.orders[id]; o.State != Confirmed || s.shelf.units["BOOK-001"] != 1 {
+			t.Errorf("it ends as %s (%+v), with %d left", o.State, o.Rejection, s.shelf.units["BOOK-001"])
+		}
+	})
+	t.Run("refuses after a crash, and the money goes back", func(t *testing.T) {
+		t.Parallel()
+		s, id := waiting(t)
+		o := s.store.orders[id]
+		o.ReservedAt = time.Time{} // the crash came before it was written down
+		s.store.orders[id] = o
+		s.settle(t)
+		if o := s.store.orders[id]; o.State != Rejected || s.till.outcome[id] != Voided {
+			t.Errorf("it ends as %s, with its money %v", o.State, s.till.outcome[id])
+		}
+	})
+}
+
 // Any call may fail before or after it took effect, drivers may overlap, customers may cancel: in the end each order is
 // confirmed with everything or rejected with nothing.
 func TestPromisesHoldWhateverFails(t *testing.T) {

@@ -26,8 +26,8 @@ func NewStock(conn grpc.ClientConnInterface) Stock {
 }
 
 // Reserve implements order.Stock.
-func (s Stock) Reserve(ctx context.Context, id order.ID, lines []order.Line) (bool, []order.Shortage, error) {
-	r, err := s.c.Reserve(ctx, &inventoryv1.ReserveRequest{ReservationId: string(id), Lines: protoLines(lines)})
+func (s Stock) Reserve(ctx context.Context, o *order.Order) (bool, []order.Shortage, error) {
+	r, err := s.c.Reserve(ctx, &inventoryv1.ReserveRequest{ReservationId: string(o.ID), Lines: protoLines(o.Lines)})
 	if err != nil {
 		return false, nil, fault.FromGRPC(err)
 	}

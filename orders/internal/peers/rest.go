@@ -39,23 +39,23 @@ func NewRESTStock(url string, client *http.Client, log *slog.Logger) (*RESTStock
 }
 
 // Reserve implements order.Stock.
-func (s *RESTStock) Reserve(ctx context.Context, id order.ID, lines []order.Line) (bool, []order.Shortage, error) {
+func (s *RESTStock) Reserve(ctx context.Context, o *order.Order) (bool, []order.Shortage, error) {
 	if s.foreign.Load() {
-		return s.reservePlain(ctx, id, lines)
+		return s.reservePlain(ctx, o)
 	}
-	key, err := uuid.Parse(string(id))
+	key, err := uuid.Parse(string(o.ID))
 	if err != nil {
 		return false, nil, err
 	}
-	req := &inventoryrest.NewReservation{Lines: make([]inventoryrest.Line, len(lines))}
-	for i, l := range lines {
+	req := &inventoryrest.NewReservation{Lines: make([]inventoryrest.Line, len(o.Lines))}
+	for i, l := range o.Lines {
 		req.Lines[i] = inventoryrest.Line{Sku: l.SKU, Qty: l.Qty}
 	}
 	res, err := s.c.Reserve(ctx, req, inventoryrest.ReserveParams{ReservationId: key})
 	if errors.Is(err, errForeign) {
 		s.log.InfoContext(ctx, "inventory knows only the first contract: reserving line by line, without release")
 		s.foreign.Store(true)
-		return s.reservePlain(ctx, id, lines)
+		return s.reservePlain(ctx, o)
 	}
 	if err != nil {
 		return false, nil, unavailable(err)
@@ -72,9 +72,12 @@ func (s *RESTStock) Reserve(ctx context.Context, id order.ID, lines []order.Line
 	return true, nil, nil
 }
 
-func (s *RESTStock) reservePlain(ctx context.Context, id order.ID, lines []order.Line) (bool, []order.Shortage, error) {
-	for _, l := range perSKU(lines) {
-		held, err := plainReserve(ctx, s.client, s.base, string(id)+":"+l.SKU, l.SKU, l.Qty)
+func (s *RESTStock) reservePlain(ctx context.Context, o *order.Order) (bool, []order.Shortage, error) {
+	if !o.ReservedAt.IsZero() {
+		return true, nil, nil // asking again would reserve again
+	}
+	for _, l := range perSKU(o.Lines) {
+		held, err := plainReserve(ctx, s.client, s.base, string(o.ID)+":"+l.SKU, l.SKU, l.Qty)
 		if err != nil {
 			return false, nil, err
 		}

@@ -99,8 +99,8 @@ func (s *Store) Move(ctx context.Context, o *order.Order, m order.Move) (bool, e
 // Park implements order.Store.
 func (s *Store) Park(ctx context.Context, o *order.Order, from time.Time) error {
 	return s.Write(ctx, func(tx *db.Tx) error {
-		_, err := tx.Exec(`UPDATE orders SET lease_owner = '', lease_until = $1 WHERE id = $2 AND state IN ('pending', 'undoing')`,
-			from.UnixMicro(), string(o.ID))
+		_, err := tx.Exec(`UPDATE orders SET lease_owner = '', lease_until = $1, reserved_at = $2 WHERE id = $3 AND state IN ('pending', 'undoing')`,
+			from.UnixMicro(), micro(o.ReservedAt), string(o.ID))
 		return err
 	})
 }

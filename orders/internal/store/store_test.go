@@ -267,6 +267,7 @@ func TestClaim(t *testing.T) {
 		mustBegin(t, s, o)
 	}
 	mustMove(t, s, done, confirm())
+	parked.ReservedAt = noon.Add(-time.Minute)
 	if err := s.Park(t.Context(), parked, noon.Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
@@ -296,6 +297,9 @@ func TestClaim(t *testing.T) {
 	}
 	if d := cmp.Diff(map[order.ID]bool{parked.ID: true}, claim(noon.Add(2*time.Minute), 10)); d != "" {
 		t.Errorf("after the backoff, -want +got:\n%s", d)
+	}
+	if o, err := s.Get(t.Context(), parked.ID); err != nil || !o.ReservedAt.Equal(parked.ReservedAt) {
+		t.Errorf("parked with units held since %v, and found with %+v, %v", parked.ReservedAt, o, err)
 	}
 }
 
