@@ -1,0 +1,36 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/orderkeep/orderkeep/internal/cli"
+)
+
+// program is the path of the real thing, built once for all tests.
+var program string
+
+func TestMain(m *testing.M) {
+	if os.Getenv(wiresEnv) != "" {
+		os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, wired(os.Getenv(wiresEnv))))
+	}
+	os.Exit(built(m))
+}
+
+func built(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "orderkeep")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	program = filepath.Join(dir, "orderkeep")
+	if out, err := exec.Command("go", "build", "-o", program, "../cmd/orderkeep").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}

@@ -1,0 +1,361 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// shop is Orderkeep under way, in some topology, as its users see it.
+type shop struct {
+	inventoryWire, paymentsWire *wire // nil where they cannot be cut
+
+	data     string   // the directory of the databases
+	env      []string // settings that verify needs as well
+	services []*service
+	of       map[string]*service // by context
+	client   *http.Client
+}
+
+// service is a program of the shop.
+type service struct {
+	launch  launch
+	process *process
+	started func(*process) // after each start
+}
+
+func newShop(t testing.TB) *shop {
+	t.Helper()
+	// One idle connection for each buyer of the largest crowd.
+	wide := &http.Transport{MaxIdleConns: crowd, MaxIdleConnsPerHost: crowd}
+	s := &shop{data: t.TempDir(), of: map[string]*service{}, client: &http.Client{Transport: wide, Timeout: patience}}
+	t.Cleanup(wide.CloseIdleConnections)
+	return s
+}
+
+// serve is the command line of a program of ours on the shop's data and a free port.
+func (s *shop) serve(more ...string) []string {
+	return append([]string{"serve", "--data", s.data, "--listen", "127.0.0.1:0"}, more...)
+}
+
+// add adds a program that answers for some contexts.
+func (s *shop) add(l launch, contexts ...string) *service {
+	sv := &service{launch: l, started: func(*process) {}}
+	s.services = append(s.services, sv)
+	for _, c := range contexts {
+		s.of[c] = sv
+	}
+	return sv
+}
+
+// start starts what does not run.
+func (s *shop) start(t testing.TB) {
+	t.Helper()
+	for _, sv := range s.services {
+		if sv.process == nil || sv.process.killed() {
+			sv.process = start(t, sv.launch)
+			sv.started(sv.process)
+		}
+	}
+}
+
+// close ends the shop as an operator does, and looks whether it ended well and had nothing to complain about.
+func (s *shop) close(t testing.TB) {
+	t.Helper()
+	s.client.CloseIdleConnections() // a server waits seconds for connections on which nothing was ever asked
+	for _, sv := range s.services {
+		if sv.process == nil {
+			continue
+		}
+		if err := sv.process.stop(); err != nil {
+			t.Errorf("it does not end well: %v", err)
+		}
+		if n := sv.process.log.errors(); n > 0 {
+			t.Errorf("%d errors in the log of a shop in which nothing broke", n)
+		}
+		sv.process = nil
+	}
+}
+
+// kill ends all programs between two instructions.
+func (s *shop) kill() {
+	for _, sv := range s.services {
+		sv.process.kill()
+	}
+}
+
+// url is where a path of a context is.
+func (s *shop) url(path string) string {
+	context := "orders"
+	switch {
+	case strings.HasPrefix(path, "/v1/payments"), strings.HasPrefix(path, "/v1/events/payments"):
+		context = "payments"
+	case strings.HasPrefix(path, "/v1/stock"), strings.HasPrefix(path, "/v1/reservations"), strings.HasPrefix(path, "/v1/events/inventory"), path == "/reserve":
+		context = "inventory"
+	}
+	return s.of[context].process.url + path
+}
+
+// cli runs the command line against the shop.
+func (s *shop) cli(t testing.TB, stdin string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	env := append(slices.Clone(s.env), "ORDERKEEP_DATA="+s.data)
+	if sv := s.of["orders"]; sv.process != nil {
+		env = append(env, "ORDERKEEP_URL="+sv.process.url)
+	}
+	return launch{path: program, args: args, env: env}.run(t, stdin)
+}
+
+// verify proves the promises on the databases.
+func (s *shop) verify(t testing.TB) {
+	t.Helper()
+	if out, log, code := s.cli(t, "", "verify"); code != 0 {
+		t.Errorf("verify exits with %d:\n%s%s", code, out, log)
+	}
+}
+
+// The shelf: what the scenarios sell.
+const (
+	book   = "BOOK-001"
+	record = "RECORD-002"
+	// service is not tracked: there is always more of it. A foreign Inventory does not know the difference.
+	wrapping = "GIFT-WRAP"
+)
+
+// hot is the SKU of one of the sales that everybody comes to.
+func hot(n int) string { return fmt.Sprintf("HOT-%d", n) }
+
+// sales is how many of them there are.
+const sales = 10
+
+// stock puts units of each SKU on the shelf.
+func (s *shop) stock(t testing.TB, units int) {
+	t.Helper()
+	sheet := fmt.Sprintf("sku,title,on_hand,tracked\n%s,Wrapping,0,false\n", wrapping)
+	for _, sku := range shelf() {
+		sheet += fmt.Sprintf("%s,,%d,true\n", sku, units)
+	}
+	if out, log, code := s.cli(t, sheet, "stock", "import", "-"); code != 0 {
+		t.Fatalf("stock import exits with %d: %s%s", code, out, log)
+	}
+}
+
+// shelf lists the tracked SKUs.
+func shelf() []string {
+	skus := []string{book, record}
+	for n := range sales {
+		skus = append(skus, hot(n))
+	}
+	return skus
+}
+
+// line is one of an order.
+type line struct {
+	SKU   string `json:"sku"`
+	Qty   int    `json:"qty"`
+	Price int    `json:"unitPrice,omitempty"` // minor units
+}
+
+// order is what a buyer sends.
+type order struct {
+	Items    []line   `json:"items"`
+	Currency string   `json:"currency,omitempty"`
+	Customer string   `json:"customer,omitempty"`
+	Payment  *payment `json:"payment,omitempty"`
+}
+
+type payment struct {
+	Provider string `json:"provider"`
+	Token    string `json:"token"`
+}
+
+const visa = "pm_card_visa"
+
+// paid is an order that is paid with a token.
+func paid(token string, lines ...line) order {
+	return order{Items: lines, Currency: "GBP", Payment: &payment{"simulated", token}}
+}
+
+// one is a book for 12.50.
+var one = line{book, 1, 1250}
+
+// answer is what came back, as far as the scenarios look at it.
+type answer struct {
+	status int
+	header http.Header
+	text   string
+
+	// Of an order, or a problem.
+	OrderID, Reason, Error, CorrelationID, Undo string
+	Status                                      state
+	Items                                       []struct {
+		SKU                  string
+		Requested, Available int
+		Qty                  int
+	}
+	TotalMinor int
+	// Of an item of stock.
+	OnHand, Reserved, Available int
+	// Of a payment.
+	AuthorizedMinor, VoidedMinor, CapturedMinor int
+}
+
+// state is the status of an order or a payment. That of a problem is the answer's own, and is not looked at here.
+type state string
+
+func (s *state) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		return json.Unmarshal(b, (*string)(s))
+	}
+	return nil
+}
+
+func (a answer) String() string { return fmt.Sprintf("%d %s", a.status, a.text) }
+
+// replayed reports whether it is the stored answer of an earlier request.
+func (a answer) replayed() bool { return a.header.Get("Idempotent-Replayed") == "true" }
+
+// try sends a request. header is pairs of name and value.
+func (s *shop) try(method, path string, body any, header ...string) (answer, error) {
+	var b bytes.Buffer
+	if body != nil {
+		if err := json.NewEncoder(&b).Encode(body); err != nil {
+			return answer{}, err
+		}
+	}
+	r, err := http.NewRequest(method, s.url(path), &b)
+	if err != nil {
+		return answer{}, err
+	}
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		if header[i+1] != "" {
+			r.Header.Set(header[i], header[i+1])
+		}
+	}
+	res, err := s.client.Do(r)
+	if err != nil {
+		return answer{}, err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return answer{}, err
+	}
+	a := answer{status: res.StatusCode, header: res.Header, text: string(text)}
+	if len(text) > 0 {
+		if err := json.Unmarshal(text, &a); err != nil {
+			return answer{}, fmt.Errorf("%s %s answers %d with what is no JSON: %q", method, path, res.StatusCode, text)
+		}
+	}
+	return a, nil
+}
+
+// do is try for a test that cannot go on without an answer.
+func (s *shop) do(t testing.TB, method, path string, body any, header ...string) answer {
+	t.Helper()
+	a, err := s.try(method, path, body, header...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// place sends an order under a key, if it is not "".
+func (s *shop) place(t testing.TB, key string, o order) answer {
+	t.Helper()
+	return s.do(t, http.MethodPost, "/v1/orders", o, "Idempotency-Key", key)
+}
+
+// get looks something up.
+func (s *shop) get(t testing.TB, path string) answer {
+	t.Helper()
+	return s.do(t, http.MethodGet, path, nil)
+}
+
+// ends waits until an order is no longer pending.
+func (s *shop) ends(t testing.TB, id string) answer {
+	t.Helper()
+	var a answer
+	eventually(t, "order "+id+" ends", func() bool {
+		a = s.get(t, "/v1/orders/"+id)
+		return a.status == http.StatusOK && a.Status != "pending"
+	})
+	return a
+}
+
+// hasAvailable looks at the shelf, where Inventory lets one look.
+func (s *shop) hasAvailable(t testing.TB, sku string, units int) {
+	t.Helper()
+	if s.of["inventory"] == nil {
+		return
+	}
+	if a := s.get(t, "/v1/stock/"+sku); a.status != http.StatusOK || a.Available != units {
+		t.Errorf("%s: %v, want %d available", sku, a, units)
+	}
+}
+
+// want fails the test unless the answer has this status and, of a problem, this code.
+func want(t testing.TB, a answer, status int, code string) {
+	t.Helper()
+	if a.status != status || a.Error != code {
+		t.Fatalf("got %v, want %d %s", a, status, code)
+	}
+}
+
+// event is a CloudEvent.
+type event struct {
+	ID, Type, Subject, Cursor, CorrelationID string
+	Time                                     time.Time
+}
+
+// feed reads a context's feed from the beginning to its end.
+func (s *shop) feed(t testing.TB, path string) []event {
+	t.Helper()
+	var all []event
+	for after := ""; ; {
+		a := s.get(t, path+"?limit=7&after="+after) // small pages: there are borders between them to fall through
+		var page struct {
+			Events []event
+			Next   string
+		}
+		if err := json.Unmarshal([]byte(a.text), &page); err != nil || a.status != http.StatusOK {
+			t.Fatalf("%s: %v, %v", path, a, err)
+		}
+		if len(page.Events) == 0 {
+			return all
+		}
+		all, after = append(all, page.Events...), page.Next
+	}
+}
+
+// files returns what lies in the data directory and in the logs, by name.
+func (s *shop) files(t testing.TB) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	paths, err := filepath.Glob(filepath.Join(s.data, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[filepath.Base(path)] = string(text)
+	}
+	for _, sv := range s.services {
+		all["the log"] += sv.process.log.String()
+	}
+	return all
+}

@@ -1,0 +1,177 @@
+package test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// topology is a way to run Orderkeep. The contexts' addresses, and where the data is, are the shop's to know.
+type topology struct {
+	name string
+	has  feature
+	// open starts it, with as many units of each SKU of the shelf on it, until the test ends.
+	open func(t *testing.T, units int) *shop
+}
+
+// feature is what a topology has beyond the least.
+type feature uint
+
+const (
+	ownInventory  feature = 1 << iota // Inventory is ours: it knows its SKUs, shows its stock and releases
+	inventoryWire                     // there is a wire to Inventory, which can be cut
+	paymentsWire                      // there is a wire to Payments
+)
+
+// topologies is the table: each scenario runs on each row that has what it needs.
+var topologies = []topology{
+	{"one process", ownInventory, oneProcess},
+	{"every call over TCP and every command sent again", ownInventory | inventoryWire | paymentsWire, everyCallOverTCP},
+	{"a foreign Inventory", inventoryWire, foreignInventory},
+}
+
+// oneProcess is what "orderkeep serve" starts.
+func oneProcess(t *testing.T, units int) *shop {
+	s := newShop(t)
+	s.add(launch{path: program, args: s.serve()}, "orders", "inventory", "payments")
+	s.start(t)
+	s.stock(t, units)
+	return s
+}
+
+func everyCallOverTCP(t *testing.T, units int) *shop {
+	s := newShop(t)
+	s.inventoryWire, s.paymentsWire = newWire(t), newWire(t)
+	wires := fmt.Sprintf("inventory=%s,payments=%s", s.inventoryWire.addr(), s.paymentsWire.addr())
+	s.add(launch{path: os.Args[0], args: s.serve(), env: []string{wiresEnv + "=" + wires}}, "orders", "inventory", "payments").
+		started = func(p *process) {
+		for _, e := range p.log.all("wired") {
+			switch e.Context {
+			case "inventory":
+				s.inventoryWire.lead(e.Address)
+			case "payments":
+				s.paymentsWire.lead(e.Address)
+			}
+		}
+	}
+	s.start(t)
+	s.stock(t, units)
+	return s
+}
+
+// foreignInventory is Orders and Payments with somebody else's Inventory behind them, which knows POST /reserve and nothing
+// else, and has the units of any SKU that it is asked for.
+func foreignInventory(t *testing.T, units int) *shop {
+	s := newShop(t)
+	s.inventoryWire = newWire(t)
+	s.inventoryWire.lead(foreign(t, "inventory.js", strconv.Itoa(units)))
+	s.env = []string{"INVENTORY_URL=http://" + s.inventoryWire.addr()}
+	s.add(launch{path: program, args: s.serve(), env: s.env}, "orders", "payments")
+	s.start(t)
+	return s
+}
+
+// foreign starts one of the Node.js programs of bench/node and returns its address. They take a port and do not say when
+// they listen.
+func foreign(t *testing.T, script, arg string) string {
+	t.Helper()
+	node := need(t, "node")
+	for range 5 {
+		addr := freeAddr(t)
+		_, port, _ := net.SplitHostPort(addr)
+		p := spawn(t, launch{path: node, args: []string{"../bench/node/" + script, port, arg}, dir: "."})
+		t.Cleanup(p.kill) // it has no better end
+		if p.answers(addr) {
+			return addr
+		}
+		// Somebody else was faster to take the port.
+	}
+	t.Fatalf("%s does not start", script)
+	return ""
+}
+
+// answers waits until the process accepts connections at addr, or has ended.
+func (p *process) answers(addr string) bool {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(patience); ; {
+		if c, err := net.Dial("tcp", addr); err == nil {
+			c.Close()
+			return true
+		}
+		select {
+		case <-p.ended:
+			return false
+		case <-end:
+			return false
+		case <-tick.C:
+		}
+	}
+}
+
+// freeAddr is an address that was free a moment ago.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// need returns the path of a program that is not ours. Without it the test is skipped, but not in CI.
+func need(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("this test needs %s, and CI has to run it: %v", name, err)
+	}
+	t.Skipf("this test needs %s: %v", name, err)
+	return ""
+}
+
+// TestScenarios is the matrix.
+func TestScenarios(t *testing.T) {
+	t.Parallel()
+	for _, sc := range scenarios {
+		t.Run(strings.ReplaceAll(sc.name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			for _, top := range topologies {
+				if top.has&sc.needs != sc.needs {
+					continue
+				}
+				t.Run(top.name, func(t *testing.T) {
+					t.Parallel()
+					s := top.open(t, sc.units)
+					sc.play(t, s)
+					s.verify(t)
+					s.close(t)
+				})
+			}
+		})
+	}
+}
+
+func TestEveryScenarioRunsSomewhere(t *testing.T) {
+	t.Parallel()
+	for _, sc := range scenarios {
+		ran := 0
+		for _, top := range topologies {
+			if top.has&sc.needs == sc.needs {
+				ran++
+			}
+		}
+		if ran == 0 {
+			t.Errorf("no topology has what %q needs: it proves nothing", sc.name)
+		}
+	}
+}
