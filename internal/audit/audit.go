@@ -2,11 +2,15 @@
 // states, sorted by order id, what it holds for which order, and the rules compare the statements.
 //
 // It promises that a broken promise is reported with the ids to find it by, and that an order which only moves between
-// two readings is not; and that its memory does not grow with the number of orders. It refuses to judge records that are out of
-// order or cannot be read: that is an error, not a verdict. It writes nothing.
+// two readings is not; that what is only on its way between the contexts is told apart from what is wrong; and that its
+// memory does not grow with the number of orders. It refuses to judge records that are out of order or cannot be read: that
+// is an error, not a verdict. It writes nothing.
 package audit
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // What names what a claim says about its order. The list is closed.
 type What int
@@ -15,27 +19,60 @@ const (
 	OrderPending   What = iota // the order is on its way; Past says whether its lease has run out
 	OrderConfirmed             // the order stands; Amount is its total
 	OrderOff                   // the order was rejected or cancelled: nothing may be held for it
-	UnitsHeld                  // a live reservation owned by the order
-	UnitsTaken                 // a reservation of the order whose units have left the shelf
-	MoneyHeld                  // an authorization or capture in our books
-	ProviderHeld               // an authorization or capture in the provider's own record
+	OrderFulfilled             // the order was handed over: its units have left, its money is taken; Amount is its total
+	OrderReturned              // the order was handed over and came back, units and money; Amount is its total
+
+	UnitsHeld  // a live reservation owned by the order
+	UnitsTaken // a reservation of the order whose units have left the shelf
+	UnitsBack  // one whose units left and came back
+
+	// The same of money, in our books and in the provider's own record; Amount is what is held, was taken, went back.
+	MoneyHeld
+	MoneyTaken
+	MoneyBack
+	ProviderHeld
+	ProviderTaken
+	ProviderBack
 )
 
 // Claim is one thing that one context says about one order.
 type Claim struct {
 	Order    string
 	What     What
-	Amount   int64 // minor units, for OrderConfirmed, MoneyHeld and ProviderHeld
+	Amount   int64 // minor units
 	Currency string
 	Ref      string // an id to find it by, such as the payment's
 	Past     bool   // with OrderPending: nobody has driven it for longer than its lease allows
+
+	// With a state of an order that other contexts act on by events and answer: when the order came to it, and which answers
+	// it has. Until then what they hold is on its way, and not wrong. A zero Since is a state that waits for nobody.
+	Since       time.Time
+	UnitsAnswer bool
+	MoneyAnswer bool
 }
 
 // Violation is one broken promise, with the ids to find it by.
 type Violation struct {
 	Rule   string `json:"rule"`   // stable, such as on_hand_is_sum_of_movements
-	Detail string `json:"detail"` // one line, with ids and numbers
+	Detail string `json:"detail"` // one line, with ids and numbers; the same at every reading
+
+	// Since is when something that takes its time began: it is on its way, and broken only after Patience. Zero is broken at once.
+	Since time.Time `json:"-"`
+	// Times is how many findings a line stands for that a source has summed up; 0 is one.
+	Times int64 `json:"-"`
 }
+
+// Waiting is what is on its way under one rule: not done yet, and not for so long that it would be wrong.
+type Waiting struct {
+	Rule          string `json:"rule"`
+	Count         int64  `json:"count"`
+	OldestSeconds int64  `json:"oldestSeconds"`
+	Oldest        string `json:"oldest"` // as a violation's detail
+}
+
+// Patience is how long something may be on its way. It is longer than the consumer of an event tries before it parks it (a
+// quarter of an hour at most) and than a restart, a failover or an upgrade takes.
+const Patience = time.Hour
 
 // Source is one context as an audit sees it. It reads one snapshot.
 type Source interface {

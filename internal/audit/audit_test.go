@@ -30,7 +30,8 @@ type record struct {
 func (r record) Name() string { return r.name }
 func (r record) States() []What {
 	return map[string][]What{
-		"orders": {OrderPending, OrderConfirmed, OrderOff}, "inventory": {UnitsHeld, UnitsTaken}, "payments": {MoneyHeld, ProviderHeld},
+		"orders": {OrderPending, OrderConfirmed, OrderOff, OrderFulfilled, OrderReturned}, "inventory": {UnitsHeld, UnitsTaken, UnitsBack},
+		"payments": {MoneyHeld, MoneyTaken, MoneyBack, ProviderHeld, ProviderTaken, ProviderBack},
 	}[r.name]
 }
 func (r record) Check(context.Context) (map[string]int64, []Violation, error) {
@@ -62,65 +63,134 @@ func always(records ...record) func(context.Context) ([]Source, error) {
 	}
 }
 
-// claims makes the records of three contexts for one order.
-func claims(order []Claim, units, books, provider int) []record {
-	held := func(n int, what What, ref string) (cs []Claim) {
-		for i := range n {
-			cs = append(cs, Claim{Order: "o1", What: what, Amount: 500, Currency: "GBP", Ref: fmt.Sprint(ref, i)})
+// claims makes the records of three contexts for one order. Money is of 500 GBP.
+func claims(order []Claim, holds []What) []record {
+	all := []record{{name: "orders"}, {name: "inventory"}, {name: "payments"}}
+	for _, c := range order {
+		c.Order = "o1"
+		all[0].claims = append(all[0].claims, c)
+	}
+	for i, w := range holds {
+		c := Claim{Order: "o1", What: w, Ref: fmt.Sprint("r", i)}
+		if w < MoneyHeld {
+			all[1].claims = append(all[1].claims, c)
+			continue
 		}
-		return cs
+		c.Amount, c.Currency = 500, "GBP"
+		all[2].claims = append(all[2].claims, c)
 	}
-	for i := range order {
-		order[i].Order = "o1"
-	}
-	return []record{
-		{name: "orders", claims: order}, {name: "inventory", claims: held(units, UnitsHeld, "")},
-		{name: "payments", claims: append(held(books, MoneyHeld, "p"), held(provider, ProviderHeld, "c")...)},
-	}
+	return all
 }
 
-// ruleCase is what three contexts say about one order, and the rules that it breaks, sorted.
+// ruleCase is what three contexts say about one order, and the rules that it breaks or that it is on its way under.
 type ruleCase struct {
-	order                  []Claim
-	units, books, provider int
-	broken                 []string // rules, sorted
+	order  []Claim
+	holds  []What
+	broken []string // rules, sorted
+	onWay  []string // likewise
 }
 
-func ruleCases() map[string]ruleCase {
-	paid := Claim{What: OrderConfirmed, Amount: 500, Currency: "GBP"}
+func ruleCases(now time.Time) map[string]ruleCase {
+	minute := now.Add(-time.Minute)
+	order := func(w What, amount int64, change ...func(*Claim)) []Claim {
+		c := Claim{What: w, Amount: amount, Currency: "GBP"}
+		if w == OrderFulfilled || w == OrderReturned {
+			c.Since = minute
+		}
+		for _, f := range change {
+			f(&c)
+		}
+		return []Claim{c}
+	}
+	answered := func(c *Claim) { c.UnitsAnswer, c.MoneyAnswer = true, true }
+	units := func(c *Claim) { c.UnitsAnswer = true }
+	money := func(c *Claim) { c.MoneyAnswer = true }
+	since := func(c *Claim) { c.Since = minute }
+	long := func(c *Claim) { c.Since = minute.Add(-Patience) }
+	euro := func(c *Claim) { c.Currency = "EUR" }
+	lost := func(c *Claim) { c.Past = true }
+	holds := func(w ...What) []What { return w }
+	broken := func(rules ...string) []string { return rules }
+	waits := broken(OrderIsAnswered)
 	return map[string]ruleCase{
-		"nothing held for nothing":                     {},
-		"a confirmed order with its units and money":   {[]Claim{paid}, 1, 1, 1, nil},
-		"a free order":                                 {[]Claim{{What: OrderConfirmed}}, 1, 0, 0, nil},
-		"a pending order before its payment":           {[]Claim{{What: OrderPending}}, 1, 0, 0, nil},
-		"a pending order with an unknown outcome":      {[]Claim{{What: OrderPending}}, 1, 0, 1, nil},
-		"a rejected order":                             {[]Claim{{What: OrderOff}}, 0, 0, 0, nil},
-		"a confirmed order without units":              {[]Claim{paid}, 0, 1, 1, []string{ConfirmedOrderHasItsUnits}},
-		"a confirmed order whose units were taken":     {[]Claim{paid, {What: UnitsTaken}}, 0, 1, 1, nil},
-		"a pending order that nobody drives":           {[]Claim{{What: OrderPending, Past: true}}, 1, 0, 0, []string{PendingOrderIsDriven}},
-		"units of no order":                            {nil, 1, 0, 0, []string{ReservationHasLiveOrder}},
-		"units of a rejected order":                    {[]Claim{{What: OrderOff}}, 1, 0, 0, []string{ReservationHasLiveOrder}},
-		"our money of no order":                        {nil, 0, 1, 0, []string{MoneyHasLiveOrder}},
-		"the provider's money of no order":             {nil, 0, 0, 1, []string{MoneyHasLiveOrder}},
-		"money of a cancelled order":                   {[]Claim{{What: OrderOff}}, 0, 1, 1, []string{MoneyHasLiveOrder, MoneyHasLiveOrder}},
-		"a confirmed order without money in our books": {[]Claim{paid}, 1, 0, 1, []string{ConfirmedOrderIsPaid}},
-		"a confirmed order that the provider lacks":    {[]Claim{paid}, 1, 1, 0, []string{ConfirmedOrderIsPaid}},
-		"another amount":                               {[]Claim{{What: OrderConfirmed, Amount: 501, Currency: "GBP"}}, 1, 1, 1, []string{ConfirmedOrderIsPaid, ConfirmedOrderIsPaid}},
-		"another currency":                             {[]Claim{{What: OrderConfirmed, Amount: 500, Currency: "EUR"}}, 1, 1, 1, []string{ConfirmedOrderIsPaid, ConfirmedOrderIsPaid}},
-		"a free order that was charged":                {[]Claim{{What: OrderConfirmed}}, 1, 1, 1, []string{OrderIsChargedOnce}},
-		"charged twice by the provider":                {[]Claim{paid}, 1, 1, 2, []string{OrderIsChargedOnce}},
-		"charged twice in our books":                   {[]Claim{paid}, 1, 2, 1, []string{OrderIsChargedOnce}},
-		"charged twice while it is pending":            {[]Claim{{What: OrderPending}}, 1, 0, 2, []string{OrderIsChargedOnce}},
+		"nothing held for nothing": {},
+
+		"a pending order before its payment":        {order(OrderPending, 500), holds(UnitsHeld), nil, nil},
+		"a pending order with an unknown outcome":   {order(OrderPending, 500), holds(UnitsHeld, ProviderHeld), nil, nil},
+		"a pending order that nobody drives":        {order(OrderPending, 500, lost), holds(UnitsHeld), broken(PendingOrderIsDriven), nil},
+		"charged twice while it is pending":         {order(OrderPending, 500), holds(UnitsHeld, ProviderHeld, ProviderHeld), broken(OrderIsChargedOnce), nil},
+		"a rejected order":                          {order(OrderOff, 500), nil, nil, nil},
+		"a rejected order that was refunded":        {order(OrderOff, 500), holds(MoneyBack, ProviderBack), nil, nil},
+		"units of no order":                         {nil, holds(UnitsHeld), broken(ReservationHasLiveOrder), nil},
+		"units of a rejected order":                 {order(OrderOff, 500), holds(UnitsHeld), broken(ReservationHasLiveOrder), nil},
+		"units that left for a rejected order":      {order(OrderOff, 500), holds(UnitsTaken), broken(ReservationHasLiveOrder), nil},
+		"our money of no order":                     {nil, holds(MoneyHeld), broken(MoneyHasLiveOrder), nil},
+		"our captured money of no order":            {nil, holds(MoneyTaken), broken(MoneyHasLiveOrder), nil},
+		"the provider's money of no order":          {nil, holds(ProviderHeld), broken(MoneyHasLiveOrder), nil},
+		"the provider's captured money of no order": {nil, holds(ProviderTaken), broken(MoneyHasLiveOrder), nil},
+		"money of a rejected order":                 {order(OrderOff, 500), holds(MoneyHeld, ProviderHeld), broken(MoneyHasLiveOrder, MoneyHasLiveOrder), nil},
+
+		"a confirmed order with its units and money":   {order(OrderConfirmed, 500), holds(UnitsHeld, MoneyHeld, ProviderHeld), nil, nil},
+		"a confirmed order, taken by hand":             {order(OrderConfirmed, 500), holds(UnitsTaken, MoneyTaken, ProviderTaken), nil, nil},
+		"a free order":                                 {order(OrderConfirmed, 0), holds(UnitsHeld), nil, nil},
+		"a confirmed order without units":              {order(OrderConfirmed, 500), holds(MoneyHeld, ProviderHeld), broken(ConfirmedOrderHasItsUnits), nil},
+		"a confirmed order whose units came back":      {order(OrderConfirmed, 500), holds(UnitsBack, MoneyHeld, ProviderHeld), broken(ConfirmedOrderHasItsUnits), nil},
+		"a confirmed order without money in our books": {order(OrderConfirmed, 500), holds(UnitsHeld, ProviderHeld), broken(ConfirmedOrderIsPaid), nil},
+		"a confirmed order that the provider lacks":    {order(OrderConfirmed, 500), holds(UnitsHeld, MoneyHeld), broken(ConfirmedOrderIsPaid), nil},
+		"a confirmed order that was refunded":          {order(OrderConfirmed, 500), holds(UnitsHeld, MoneyBack, ProviderBack), broken(ConfirmedOrderIsPaid, ConfirmedOrderIsPaid), nil},
+		"another amount":                               {order(OrderConfirmed, 501), holds(UnitsHeld, MoneyHeld, ProviderHeld), broken(ConfirmedOrderIsPaid, ConfirmedOrderIsPaid), nil},
+		"another currency":                             {order(OrderConfirmed, 500, euro), holds(UnitsHeld, MoneyHeld, ProviderHeld), broken(ConfirmedOrderIsPaid, ConfirmedOrderIsPaid), nil},
+		"a free order that was charged":                {order(OrderConfirmed, 0), holds(UnitsHeld, MoneyHeld, ProviderHeld), broken(OrderIsChargedOnce), nil},
+		"charged twice by the provider":                {order(OrderConfirmed, 500), holds(UnitsHeld, MoneyHeld, ProviderHeld, ProviderTaken), broken(OrderIsChargedOnce), nil},
+		"charged twice in our books":                   {order(OrderConfirmed, 500), holds(UnitsHeld, MoneyHeld, MoneyHeld, ProviderHeld), broken(OrderIsChargedOnce), nil},
+
+		"cancelled a minute ago, all still held":         {order(OrderOff, 500, since), holds(UnitsHeld, MoneyHeld, ProviderHeld), nil, waits},
+		"cancelled, the units are back":                  {order(OrderOff, 500, since, units), holds(MoneyHeld, ProviderHeld), nil, waits},
+		"cancelled, the answers are on their way":        {order(OrderOff, 500, since), nil, nil, waits},
+		"cancelled and answered":                         {order(OrderOff, 500, since, answered), nil, nil, nil},
+		"cancelled and answered, and units held":         {order(OrderOff, 500, since, answered), holds(UnitsHeld), broken(ReservationHasLiveOrder), nil},
+		"cancelled and answered, and money kept":         {order(OrderOff, 500, since, answered), holds(MoneyTaken, ProviderTaken), broken(MoneyHasLiveOrder, MoneyHasLiveOrder), nil},
+		"cancelled, Payments silent for over an hour":    {order(OrderOff, 500, long, units), holds(MoneyHeld, ProviderHeld), broken(OrderIsAnswered), nil},
+		"cancelled, nobody answered for over an hour":    {order(OrderOff, 500, long), nil, broken(OrderIsAnswered, OrderIsAnswered), nil},
+		"fulfilled a minute ago, nothing happened yet":   {order(OrderFulfilled, 500), holds(UnitsHeld, MoneyHeld, ProviderHeld), nil, waits},
+		"fulfilled, and the provider was first":          {order(OrderFulfilled, 500, units), holds(UnitsTaken, MoneyHeld, ProviderTaken), nil, waits},
+		"fulfilled and answered":                         {order(OrderFulfilled, 500, answered), holds(UnitsTaken, MoneyTaken, ProviderTaken), nil, nil},
+		"fulfilled and refunded by hand":                 {order(OrderFulfilled, 500, answered), holds(UnitsTaken, MoneyBack, ProviderBack), nil, nil},
+		"fulfilled for nothing":                          {order(OrderFulfilled, 0, answered), holds(UnitsTaken), nil, nil},
+		"fulfilled for nothing, and charged":             {order(OrderFulfilled, 0, answered), holds(UnitsTaken, MoneyTaken, ProviderTaken), broken(OrderIsChargedOnce), nil},
+		"fulfilled, and nobody knows of its units":       {order(OrderFulfilled, 500, money), holds(MoneyTaken, ProviderTaken), broken(ConfirmedOrderHasItsUnits), waits},
+		"fulfilled, and nobody knows of its money":       {order(OrderFulfilled, 500, units), holds(UnitsTaken), broken(FulfilledOrderIsCaptured, FulfilledOrderIsCaptured), waits},
+		"fulfilled and answered, and still on the shelf": {order(OrderFulfilled, 500, answered), holds(UnitsHeld, MoneyTaken, ProviderTaken), broken(FulfilledOrderIsShipped), nil},
+		"fulfilled and answered, and not captured":       {order(OrderFulfilled, 500, answered), holds(UnitsTaken, MoneyHeld, ProviderHeld), broken(FulfilledOrderIsCaptured, FulfilledOrderIsCaptured), nil},
+		"fulfilled, and the hold had lapsed":             {order(OrderFulfilled, 500, answered), holds(UnitsTaken), broken(FulfilledOrderIsCaptured, FulfilledOrderIsCaptured), nil},
+		"fulfilled, captured in our books only":          {order(OrderFulfilled, 500, answered), holds(UnitsTaken, MoneyTaken, ProviderHeld), broken(FulfilledOrderIsCaptured), nil},
+		"fulfilled, captured for another amount":         {order(OrderFulfilled, 501, answered), holds(UnitsTaken, MoneyTaken, ProviderTaken), broken(FulfilledOrderIsCaptured, FulfilledOrderIsCaptured), nil},
+		"fulfilled, captured twice":                      {order(OrderFulfilled, 500, answered), holds(UnitsTaken, MoneyTaken, ProviderTaken, ProviderTaken), broken(OrderIsChargedOnce), nil},
+		"fulfilled, silence for over an hour":            {order(OrderFulfilled, 500, long), holds(UnitsHeld, MoneyHeld, ProviderHeld), broken(OrderIsAnswered, OrderIsAnswered), nil},
+		"returned a minute ago, nothing happened yet":    {order(OrderReturned, 500), holds(UnitsTaken, MoneyTaken, ProviderTaken), nil, waits},
+		"returned before the fulfilment was handled":     {order(OrderReturned, 500), holds(UnitsHeld, MoneyHeld, ProviderHeld), nil, waits},
+		"returned, the answers are on their way":         {order(OrderReturned, 500), holds(UnitsBack, MoneyBack, ProviderBack), nil, waits},
+		"returned and answered":                          {order(OrderReturned, 500, answered), holds(UnitsBack, MoneyBack, ProviderBack), nil, nil},
+		"returned, voided instead of captured":           {order(OrderReturned, 500, answered), holds(UnitsBack), nil, nil},
+		"returned for nothing":                           {order(OrderReturned, 0, answered), holds(UnitsBack), nil, nil},
+		"returned for nothing, and charged once":         {order(OrderReturned, 0, answered), holds(UnitsBack, MoneyBack, ProviderBack), broken(OrderIsChargedOnce), nil},
+		"returned, and nobody knows of its units":        {order(OrderReturned, 500, money), holds(MoneyBack, ProviderBack), broken(ReturnedOrderIsBack), waits},
+		"returned and answered, and not on the shelf":    {order(OrderReturned, 500, answered), holds(UnitsTaken, MoneyBack, ProviderBack), broken(ReturnedOrderIsBack), nil},
+		"returned and answered, and money kept":          {order(OrderReturned, 500, answered), holds(UnitsBack, MoneyTaken, ProviderTaken), broken(ReturnedOrderIsRefunded, ReturnedOrderIsRefunded), nil},
+		"returned and answered, and money held":          {order(OrderReturned, 500, answered), holds(UnitsBack, MoneyHeld, ProviderHeld), broken(ReturnedOrderIsRefunded, ReturnedOrderIsRefunded), nil},
+		"returned, refunded in our books only":           {order(OrderReturned, 500, answered), holds(UnitsBack, MoneyBack), broken(ReturnedOrderIsRefunded), nil},
+		"returned, refunded in part":                     {order(OrderReturned, 501, answered), holds(UnitsBack, MoneyBack, ProviderBack), broken(ReturnedOrderIsRefunded, ReturnedOrderIsRefunded), nil},
 	}
 }
 
 func TestRules(t *testing.T) {
 	t.Parallel()
-	for name, c := range ruleCases() {
+	for name := range ruleCases(time.Time{}) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				r, err := Run(t.Context(), always(claims(c.order, c.units, c.books, c.provider)...))
+				c := ruleCases(time.Now())[name]
+				r, err := Run(t.Context(), always(claims(c.order, c.holds)...))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -130,6 +200,16 @@ func TestRules(t *testing.T) {
 					if !strings.Contains(v.Detail, "o1") || strings.Contains(v.Detail, "\n") {
 						t.Errorf("%q is not one line with the order's id", v.Detail)
 					}
+				}
+				var onWay []string
+				for _, w := range r.OnItsWay {
+					onWay = append(onWay, w.Rule)
+					if !strings.Contains(w.Oldest, "o1") || w.OldestSeconds < 60 || w.Count < 1 {
+						t.Errorf("%+v does not say what is on its way, and for how long", w)
+					}
+				}
+				if !slices.Equal(onWay, c.onWay) {
+					t.Errorf("on its way %v, want %v", r.OnItsWay, c.onWay)
 				}
 				if !slices.Equal(got, c.broken) || r.OK != (len(c.broken) == 0) {
 					t.Errorf("ok %v, %v; want %v", r.OK, r.Violations, c.broken)
@@ -142,7 +222,7 @@ func TestRules(t *testing.T) {
 func TestEachRuleIsBrokenByACase(t *testing.T) {
 	t.Parallel()
 	broken := map[string]bool{}
-	for _, c := range ruleCases() {
+	for _, c := range ruleCases(time.Time{}) {
 		for _, rule := range c.broken {
 			broken[rule] = true
 		}
@@ -152,12 +232,61 @@ func TestEachRuleIsBrokenByACase(t *testing.T) {
 	}
 }
 
+func TestWhatIsOnItsWayIsSummedUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		found := []Violation{
+			{Rule: "outbox_drained", Detail: "event b", Since: now.Add(-time.Minute)},
+			{Rule: "outbox_drained", Detail: "event a", Since: now.Add(-Patience)},
+			{Rule: "outbox_drained", Detail: "and 40 more", Since: now, Times: 40},
+			{Rule: "outbox_drained", Detail: "event 0", Since: now.Add(-Patience - 1)},
+			{Rule: "inbox_drained", Detail: "event of a clock ahead", Since: now.Add(time.Hour)},
+		}
+		r, err := Run(t.Context(), always(record{name: "orders", broken: found}))
+		want := Report{
+			Counts: map[string]map[string]int64{"orders": nil}, Passes: 5, Violations: []Violation{{Rule: "outbox_drained", Detail: "event 0"}},
+			OnItsWay: []Waiting{
+				{Rule: "inbox_drained", Count: 1, Oldest: "event of a clock ahead"},
+				{Rule: "outbox_drained", Count: 42, OldestSeconds: 3600, Oldest: "event a"},
+			},
+		}
+		if d := gocmp.Diff(want, r); d != "" || err != nil {
+			t.Error(err, d)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		waiting := []record{{name: "orders", broken: []Violation{{Rule: "outbox_drained", Detail: "event a", Since: time.Now()}}}}
+		r, err := Run(t.Context(), moving(waiting, []record{{name: "orders"}}))
+		if err != nil || !r.OK || r.Passes != 2 || len(r.OnItsWay) != 0 {
+			t.Errorf("%+v, %v; want nothing on its way at the second reading", r, err)
+		}
+	})
+}
+
+// Where a context is not read, nothing is known of its answers.
+func TestContextsThatAreNotReadAreNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := claims([]Claim{{What: OrderFulfilled, Amount: 500, Currency: "GBP", Since: time.Now().Add(-2 * Patience)}}, nil)
+		for _, tt := range []struct {
+			read   []record
+			broken int
+		}{{all[:1], 0}, {all[:2], 2}, {[]record{all[0], all[2]}, 3}, {all[1:], 0}} {
+			r, err := Run(t.Context(), always(tt.read...))
+			if err != nil || len(r.Violations) != tt.broken || len(r.OnItsWay) != 0 {
+				t.Errorf("%d contexts: %+v, %v; want %d violations", len(tt.read), r, err, tt.broken)
+			}
+		}
+	})
+}
+
 func TestReportHasTheContextsOwnCountsAndViolations(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		own := Violation{"on_hand_is_sum_of_movements", "A: 5 on hand, movements 4"}
+		own := Violation{Rule: "on_hand_is_sum_of_movements", Detail: "A: 5 on hand, movements 4"}
 		r, err := Run(t.Context(), always(record{name: "inventory", counts: map[string]int64{"items": 1}, broken: []Violation{own}}, record{name: "orders"}))
-		want := Report{Counts: map[string]map[string]int64{"inventory": {"items": 1}, "orders": nil}, Violations: []Violation{own}, Passes: 5}
+		want := Report{Counts: map[string]map[string]int64{"inventory": {"items": 1}, "orders": nil}, OnItsWay: []Waiting{}, Violations: []Violation{own}, Passes: 5}
 		if d := gocmp.Diff(want, r); d != "" || err != nil {
 			t.Error(err, d)
 		}

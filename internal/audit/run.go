@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -13,6 +14,7 @@ import (
 type Report struct {
 	OK         bool                        `json:"ok"`
 	Counts     map[string]map[string]int64 `json:"counts"`     // by context, then by what was counted
+	OnItsWay   []Waiting                   `json:"onItsWay"`   // by rule; never nil
 	Violations []Violation                 `json:"violations"` // by rule, then by detail; never nil
 	Passes     int                         `json:"passes"`     // how often the records were read
 }
@@ -26,22 +28,25 @@ var pauses = []time.Duration{200 * time.Millisecond, 400 * time.Millisecond, 800
 //
 // The contexts' databases are read at instants that differ a little, so beside a running system an order that
 // moves between two readings looks broken for a moment. Run therefore opens and reads everything again while
-// there are violations, up to five times in about three seconds, and reports those that every pass found in the same
-// words. Nothing real is lost by that: a broken promise is a state on disk that no running code
-// repairs, so each pass sees it. Nothing false remains: an order's states form no cycle, so it crosses each step once,
-// and to be reported it would have to be caught in the same step at all instants.
+// there are violations or something is on its way, up to five times in about three seconds. It reports the violations that
+// every pass found in the same words, and what the last one found on its way. Nothing real is lost by that: a broken
+// promise is a state on disk that no running code repairs, so each pass sees it. Nothing false remains: an order's states form no
+// cycle, so it crosses each step once, and to be reported it would have to be caught in the same step at all instants.
 func Run(ctx context.Context, open func(context.Context) ([]Source, error)) (Report, error) {
+	// One clock for all passes, so that nothing falls between what is on its way and what is wrong.
+	now := time.Now()
 	var r Report
 	for pass := 0; ; pass++ {
-		counts, found, err := once(ctx, open)
+		counts, f, err := once(ctx, open, now)
 		if err != nil {
 			return Report{}, err
 		}
+		broken := f.broken
 		if pass > 0 {
-			found = both(r.Violations, found)
+			broken = both(r.Violations, broken)
 		}
-		r = Report{OK: len(found) == 0, Counts: counts, Violations: found, Passes: pass + 1}
-		if r.OK || pass == len(pauses) {
+		r = Report{OK: len(broken) == 0, Counts: counts, OnItsWay: f.onItsWay(), Violations: broken, Passes: pass + 1}
+		if r.OK && len(r.OnItsWay) == 0 || pass == len(pauses) {
 			return r, nil
 		}
 		select {
@@ -52,7 +57,48 @@ func Run(ctx context.Context, open func(context.Context) ([]Source, error)) (Rep
 	}
 }
 
-func once(ctx context.Context, open func(context.Context) ([]Source, error)) (counts map[string]map[string]int64, found []Violation, err error) {
+// findings are what one pass found. What is on its way is summed up at once: while a context is away it grows.
+type findings struct {
+	now     time.Time
+	broken  []Violation
+	waiting map[string]*waiting // by rule
+}
+
+type waiting struct {
+	count  int64
+	oldest Violation
+}
+
+func (f *findings) add(all []Violation) {
+	for _, v := range all {
+		if v.Since.IsZero() || f.now.Sub(v.Since) > Patience {
+			f.broken = append(f.broken, Violation{Rule: v.Rule, Detail: v.Detail})
+			continue
+		}
+		w := f.waiting[v.Rule]
+		if w == nil {
+			w = &waiting{oldest: v}
+			f.waiting[v.Rule] = w
+		}
+		w.count += max(1, v.Times)
+		if v.Since.Before(w.oldest.Since) {
+			w.oldest = v
+		}
+	}
+}
+
+func (f *findings) onItsWay() []Waiting {
+	all := []Waiting{}
+	for _, rule := range slices.Sorted(maps.Keys(f.waiting)) {
+		w := f.waiting[rule]
+		// A clock that is ahead elsewhere makes no negative age.
+		age := max(0, f.now.Sub(w.oldest.Since))
+		all = append(all, Waiting{Rule: rule, Count: w.count, OldestSeconds: int64(age / time.Second), Oldest: w.oldest.Detail})
+	}
+	return all
+}
+
+func once(ctx context.Context, open func(context.Context) ([]Source, error), now time.Time) (counts map[string]map[string]int64, found *findings, err error) {
 	sources, err := open(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -63,14 +109,14 @@ func once(ctx context.Context, open func(context.Context) ([]Source, error)) (co
 		}
 	}()
 	counts = make(map[string]map[string]int64, len(sources))
-	found = []Violation{}
+	found = &findings{now: now, broken: []Violation{}, waiting: map[string]*waiting{}}
 	for _, s := range sources {
 		c, v, err := s.Check(ctx)
 		if err != nil {
 			return nil, nil, fmt.Errorf("check %s: %w", s.Name(), err)
 		}
 		counts[s.Name()] = c
-		found = append(found, v...)
+		found.add(v)
 	}
 	said := map[What]bool{}
 	for _, s := range sources {
@@ -79,13 +125,14 @@ func once(ctx context.Context, open func(context.Context) ([]Source, error)) (co
 		}
 	}
 	err = join(ctx, sources, func(claims []Claim) {
-		found = append(found, judge(claims, said)...)
+		found.add(judge(claims, said))
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	slices.SortFunc(found, compare)
-	return counts, slices.Compact(found), nil
+	slices.SortFunc(found.broken, compare)
+	found.broken = slices.Compact(found.broken)
+	return counts, found, nil
 }
 
 func compare(a, b Violation) int {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/orderkeep/orderkeep/internal/audit"
@@ -101,8 +102,9 @@ const first = "00000000-0000-7000-8000-000000000001"
 func TestOutput(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		args  string // separated by "|" where there are spaces
-		stdin string
+		args   string // separated by "|" where there are spaces
+		stdin  string
+		before string // a command whose output is another case's
 	}{
 		"order place":              {args: "order place --item BOOK-001=1@1299 --currency GBP --customer ada --token pm_card_visa"},
 		"order place out of stock": {args: "order place --item BOOK-001=1 --item BOOK-001=2 --item LAMP/é|2=5"},
@@ -117,6 +119,10 @@ func TestOutput(t *testing.T) {
 		"order list more":          {args: "order list --limit 1"},
 		"order list none":          {args: "order list --customer nobody"},
 		"order cancel":             {args: "order cancel " + first + " --reason changed|my|mind"},
+		"order fulfil":             {args: "order fulfil " + first},
+		"order fulfil not there":   {args: "order fulfil 00000000-0000-7000-8000-000000000009"},
+		"order return":             {before: "order fulfil " + first, args: "order return " + first + " --reason too|small"},
+		"order return too early":   {args: "order return " + first + " --reason too|small"},
 		"order timeline":           {args: "order timeline " + first},
 		"stock get":                {args: "stock get LAMP/é|2"},
 		"stock get not there":      {args: "stock get book-001"},
@@ -139,6 +145,11 @@ func TestOutput(t *testing.T) {
 			for _, json := range []bool{false, true} {
 				s, url := stocked(t)
 				s.pending["slow"] = 1
+				if c.before != "" {
+					if r := do(t, nil, "", append(strings.Fields(c.before), "--url", url)...); r.code != 0 {
+						t.Fatalf("%s: %+v", c.before, r)
+					}
+				}
 				args := []string{"--url", url}
 				for _, a := range strings.Fields(c.args) {
 					args = append(args, strings.ReplaceAll(a, "|", " "))
@@ -181,7 +192,7 @@ type source struct {
 func (s source) Name() string { return s.name }
 
 func (s source) States() []audit.What {
-	return map[string][]audit.What{"orders": {audit.OrderPending, audit.OrderConfirmed, audit.OrderOff}, "payments": {audit.MoneyHeld, audit.ProviderHeld}}[s.name]
+	return map[string][]audit.What{"orders": {audit.OrderPending, audit.OrderConfirmed, audit.OrderOff, audit.OrderFulfilled, audit.OrderReturned}, "payments": {audit.MoneyHeld, audit.ProviderHeld}}[s.name]
 }
 func (s source) Check(context.Context) (map[string]int64, []audit.Violation, error) {
 	return s.counts, s.broken, nil
@@ -220,12 +231,18 @@ func verifyOutput(t *testing.T) {
 	bad.broken = []audit.Violation{{Rule: "outbox_drained", Detail: "event e1 has waited since noon"}}
 	bad.claims = append(bad.claims[:1:1], audit.Claim{Order: "o2", What: audit.MoneyHeld, Amount: 500, Currency: "GBP", Ref: "p2"})
 
+	slow := orders
+	slow.claims = append(slow.claims[:1:1], audit.Claim{Order: "o2", What: audit.OrderOff, Since: time.Now().Add(-125 * time.Second), UnitsAnswer: true})
+	late := good
+	late.broken = []audit.Violation{{Rule: "inbox_drained", Detail: "event e1 is not consumed by payments", Since: time.Now().Add(-125 * time.Second)}, {Rule: "inbox_drained", Detail: "and 1499 more", Since: time.Now(), Times: 1499}}
+
 	for _, json := range []string{"", " json"} {
 		args := []string{"verify"}
 		if json != "" {
 			args = append(args, "--json")
 		}
 		golden(t, "verify ok"+json, do(t, inspected(orders, good), "", args...))
+		golden(t, "verify on its way"+json, do(t, inspected(slow, late), "", args...))
 		golden(t, "verify violations"+json, do(t, inspected(orders, bad), "", args...))
 	}
 }

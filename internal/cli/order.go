@@ -17,6 +17,8 @@ type orderCmd struct {
 	Get      orderGetCmd      `cmd:"" help:"Look up an order."`
 	List     orderListCmd     `cmd:"" help:"List orders, newest first."`
 	Cancel   orderCancelCmd   `cmd:"" help:"Cancel an order."`
+	Fulfil   orderFulfilCmd   `cmd:"" help:"Mark a confirmed order as handed over: its units leave on hand, its money is captured."`
+	Return   orderReturnCmd   `cmd:"" help:"Take a fulfilled order back: its units come back on hand, its money is refunded."`
 	Timeline orderTimelineCmd `cmd:"" help:"Show everything that happened to an order."`
 }
 
@@ -161,10 +163,13 @@ func (s *session) order(o *api.Order) error {
 	fact("total", money(o.TotalMinor, o.Currency))
 	fact("customer", o.Customer.Value)
 	fact("payment", o.PaymentId.Value)
+	fact("settlement", string(o.Settlement.Value))
 	fact("undo", string(o.Undo.Value))
 	fact("placed", at(o.PlacedAt))
 	fact("decided", at(o.DecidedAt.Value))
 	fact("cancelled", at(o.CancelledAt.Value))
+	fact("fulfilled", at(o.FulfilledAt.Value))
+	fact("returned", at(o.ReturnedAt.Value))
 	fact("correlation", o.CorrelationId)
 	fmt.Fprintln(s.out)
 	rows := make([][]string, len(o.Items))
@@ -261,6 +266,42 @@ func (c *orderCancelCmd) Run(s *session) error {
 		why = api.NewOptCancellation(api.Cancellation{Reason: api.NewOptString(c.Reason)})
 	}
 	res, err := cl.orders.CancelOrder(s.ctx, why, api.CancelOrderParams{OrderId: c.ID})
+	return s.changed(cl, res, err)
+}
+
+type orderFulfilCmd struct {
+	orderID
+}
+
+func (c *orderFulfilCmd) Run(s *session) error {
+	cl, err := s.client(1, false)
+	if err != nil {
+		return err
+	}
+	res, err := cl.orders.FulfilOrder(s.ctx, api.FulfilOrderParams{OrderId: c.ID})
+	return s.changed(cl, res, err)
+}
+
+type orderReturnCmd struct {
+	orderID
+	Reason string `placeholder:"TEXT" help:"Why."`
+}
+
+func (c *orderReturnCmd) Run(s *session) error {
+	cl, err := s.client(1, false)
+	if err != nil {
+		return err
+	}
+	var why api.OptOrderReturn
+	if c.Reason != "" {
+		why = api.NewOptOrderReturn(api.OrderReturn{Reason: api.NewOptString(c.Reason)})
+	}
+	res, err := cl.orders.ReturnOrder(s.ctx, why, api.ReturnOrderParams{OrderId: c.ID})
+	return s.changed(cl, res, err)
+}
+
+// changed prints the order after a command on it.
+func (s *session) changed(cl *client, res any, err error) error {
 	if err := cl.explain(answer(res, err)); err != nil {
 		return err
 	}

@@ -230,6 +230,36 @@ func (d *ordersDesk) CancelOrder(_ context.Context, req ordersapi.OptCancellatio
 	return &c, nil
 }
 
+func (d *ordersDesk) FulfilOrder(_ context.Context, p ordersapi.FulfilOrderParams) (ordersapi.FulfilOrderRes, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	o, err := d.find(p.OrderId)
+	if err != nil {
+		return nil, err
+	}
+	o.Status, o.Settlement = ordersapi.OrderStatusFulfilled, ordersapi.NewOptOrderSettlement(ordersapi.OrderSettlementDone)
+	o.FulfilledAt = ordersapi.NewOptDateTime(o.PlacedAt.Add(time.Hour))
+	c := *o
+	return &c, nil
+}
+
+func (d *ordersDesk) ReturnOrder(_ context.Context, req ordersapi.OptOrderReturn, p ordersapi.ReturnOrderParams) (ordersapi.ReturnOrderRes, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	o, err := d.find(p.OrderId)
+	if err != nil {
+		return nil, err
+	}
+	if o.Status != ordersapi.OrderStatusFulfilled {
+		return nil, fault.New(fault.Conflict, "not_returnable", "The order is not fulfilled; cancel it instead.")
+	}
+	o.Status, o.Reason = ordersapi.OrderStatusReturned, req.Value.Reason
+	o.Settlement, o.Undo = ordersapi.OptOrderSettlement{}, ordersapi.NewOptOrderUndo(ordersapi.OrderUndoDone)
+	o.ReturnedAt = ordersapi.NewOptDateTime(o.PlacedAt.Add(2 * time.Hour))
+	c := *o
+	return &c, nil
+}
+
 func (d *ordersDesk) GetOrderTimeline(_ context.Context, p ordersapi.GetOrderTimelineParams) (ordersapi.GetOrderTimelineRes, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

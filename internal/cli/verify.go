@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/node"
@@ -73,11 +74,25 @@ func printReport(w io.Writer, r audit.Report) error {
 		return err
 	}
 	fmt.Fprintln(w)
+	if len(r.OnItsWay) > 0 {
+		rows = rows[:0]
+		for _, x := range r.OnItsWay {
+			rows = append(rows, []string{x.Rule, commas(x.Count), (time.Duration(x.OldestSeconds) * time.Second).String(), x.Oldest})
+		}
+		if err := table(w, []string{"ON ITS WAY", ">NUMBER", ">OLDEST", "WHICH IS"}, rows); err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+	}
 	for _, v := range r.Violations {
 		fmt.Fprintln(w, v.Rule, v.Detail)
 	}
 	if r.OK {
-		fmt.Fprintln(w, "ok: every promise is kept")
+		verdict := "ok: every promise is kept"
+		if len(r.OnItsWay) > 0 {
+			verdict = "ok: no promise is broken; what is on its way has not taken too long"
+		}
+		fmt.Fprintln(w, verdict)
 		return nil
 	}
 	_, err := fmt.Fprintf(w, "%s; docs/cli.md says for each rule what it means and what to do\n", plural(int64(len(r.Violations)), "violation"))

@@ -69,7 +69,9 @@ func (v *view) read(f func(*sql.Tx) error) error {
 func (v *view) Name() string { return "inventory" }
 
 // States implements audit.Source.
-func (v *view) States() []audit.What { return []audit.What{audit.UnitsHeld, audit.UnitsTaken} }
+func (v *view) States() []audit.What {
+	return []audit.What{audit.UnitsHeld, audit.UnitsTaken, audit.UnitsBack}
+}
 
 func (v *view) Close() error {
 	close(v.asks)
@@ -121,7 +123,17 @@ var rules = []struct{ name, query string }{
 	{"reservation_has_lines", `
 		SELECT 'reservation ' || r.id || ': it is ' || r.state || ' and has no lines'
 		FROM reservations r LEFT JOIN reservation_lines l ON l.reservation_id = r.id
-		WHERE r.state IN ('reserved', 'committed') AND l.reservation_id IS NULL`},
+		WHERE r.state IN ('reserved', 'committed', 'returned') AND l.reservation_id IS NULL`},
+	{"taken_units_have_movements", `
+		SELECT 'reservation ' || r.id || ': it is ' || r.state || ' with ' || l.qty || ' of sku ' || l.sku || ', of which ' || coalesce(m.taken, 0)
+			|| ' left the shelf and ' || coalesce(m.back, 0) || ' came back by its movements'
+		FROM reservations r JOIN reservation_lines l ON l.reservation_id = r.id LEFT JOIN (
+			SELECT order_id, sku, location, sum(CASE WHEN delta < 0 THEN -delta ELSE 0 END) AS taken, sum(CASE WHEN delta > 0 THEN delta ELSE 0 END) AS back
+			FROM movements WHERE order_id <> '' GROUP BY order_id, sku, location) m
+			ON m.order_id = r.id AND m.sku = l.sku AND m.location = l.location
+		WHERE r.owner = 'order' AND (
+			coalesce(m.taken, 0) <> CASE WHEN r.state IN ('committed', 'returned') THEN l.qty ELSE 0 END
+			OR coalesce(m.back, 0) <> CASE WHEN r.state = 'returned' THEN l.qty ELSE 0 END)`},
 	{"available_not_negative", `
 		SELECT 'sku ' || s.sku || ' at ' || s.location || ': ' || s.on_hand || ' on hand, ' || s.reserved || ' reserved'
 		FROM stock s JOIN items i ON i.sku = s.sku
@@ -189,9 +201,9 @@ func violations(ctx context.Context, tx *sql.Tx, rule, query string) ([]audit.Vi
 
 func (v *view) Claims(ctx context.Context, yield func(audit.Claim) bool) error {
 	return v.read(func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT id, state FROM reservations WHERE state IN ('reserved', 'committed') AND owner = 'order' ORDER BY id`)
+		rows, err := tx.QueryContext(ctx, `SELECT id, state FROM reservations WHERE state IN ('reserved', 'committed', 'returned') AND owner = 'order' ORDER BY id`)
 		if err != nil {
-			return fmt.Errorf("list live reservations: %w", err)
+			return fmt.Errorf("list reservations: %w", err)
 		}
 		defer rows.Close()
 		for rows.Next() {
@@ -200,8 +212,11 @@ func (v *view) Claims(ctx context.Context, yield func(audit.Claim) bool) error {
 			if err := rows.Scan(&c.Order, &state); err != nil {
 				return err
 			}
-			if state == stock.Committed {
+			switch state {
+			case stock.Committed:
 				c.What = audit.UnitsTaken
+			case stock.Returned:
+				c.What = audit.UnitsBack
 			}
 			c.Ref = c.Order
 			if !yield(c) {

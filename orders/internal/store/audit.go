@@ -31,7 +31,7 @@ func (s *source) Close() error { return s.db.Close() }
 
 // States implements audit.Source.
 func (s *source) States() []audit.What {
-	return []audit.What{audit.OrderPending, audit.OrderConfirmed, audit.OrderOff}
+	return []audit.What{audit.OrderPending, audit.OrderConfirmed, audit.OrderOff, audit.OrderFulfilled, audit.OrderReturned}
 }
 
 // Check implements audit.Source: totals are the sum of their lines, the outbox is drained, nothing is parked.
@@ -89,7 +89,8 @@ func (s *source) wrongTotals(ctx context.Context, tx *sql.Tx, violations *[]audi
 func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error {
 	// An order counts as left lying when nobody has come for it for a minute after it was due: the longest backoff.
 	stuckBefore := s.now().Add(-time.Minute).UnixMicro()
-	rows, err := s.db.Query(ctx, `SELECT id, state, total_minor, currency, lease_until FROM orders ORDER BY id`)
+	rows, err := s.db.Query(ctx, `SELECT id, state, total_minor, currency, lease_until, cancelled_at, fulfilled_at, returned_at,
+		units_taken_at, money_taken_at, units_back_at, money_back_at FROM orders ORDER BY id`)
 	if err != nil {
 		return err
 	}
@@ -97,17 +98,30 @@ func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error
 	for rows.Next() {
 		var c audit.Claim
 		var state string
-		var lease int64
-		if err := rows.Scan(&c.Order, &state, &c.Amount, &c.Currency, &lease); err != nil {
+		var lease, cancelled, fulfilled, returned, unitsTaken, moneyTaken, unitsBack, moneyBack int64
+		if err := rows.Scan(&c.Order, &state, &c.Amount, &c.Currency, &lease, &cancelled, &fulfilled, &returned, &unitsTaken, &moneyTaken, &unitsBack, &moneyBack); err != nil {
 			return err
+		}
+		back := func(since int64) {
+			c.Since, c.UnitsAnswer, c.MoneyAnswer = fromMicro(since), unitsBack > 0, moneyBack > 0 || c.Amount == 0
 		}
 		switch order.State(state) {
 		case order.Pending, order.Undoing:
 			c.What, c.Past = audit.OrderPending, lease < stuckBefore
-		case order.Confirmed, order.Fulfilled:
+		case order.Confirmed:
 			c.What = audit.OrderConfirmed
-		case order.Rejected, order.Cancelled, order.Returned:
+		case order.Rejected:
 			c.What = audit.OrderOff
+		case order.Cancelled:
+			c.What = audit.OrderOff
+			back(cancelled)
+		case order.Fulfilled:
+			c.What, c.Since = audit.OrderFulfilled, fromMicro(fulfilled)
+			// That the money went back is an answer too: it cannot be captured any more.
+			c.UnitsAnswer, c.MoneyAnswer = unitsTaken > 0, moneyTaken > 0 || moneyBack > 0 || c.Amount == 0
+		case order.Returned:
+			c.What = audit.OrderReturned
+			back(returned)
 		}
 		if !yield(c) {
 			return nil

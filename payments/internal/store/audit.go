@@ -37,7 +37,9 @@ func (s *source) Name() string { return "payments" }
 func (s *source) Close() error { return errors.Join(s.book.Close(), s.db.Close()) }
 
 // States implements audit.Source.
-func (s *source) States() []audit.What { return []audit.What{audit.MoneyHeld, audit.ProviderHeld} }
+func (s *source) States() []audit.What {
+	return []audit.What{audit.MoneyHeld, audit.MoneyTaken, audit.MoneyBack, audit.ProviderHeld, audit.ProviderTaken, audit.ProviderBack}
+}
 
 // Check implements audit.Source: a payment's amounts follow from its attempts, the outbox is drained, nothing is parked.
 func (s *source) Check(ctx context.Context) (map[string]int64, []audit.Violation, error) {
@@ -110,11 +112,16 @@ func wrongAmounts(ctx context.Context, tx *sql.Tx) ([]audit.Violation, error) {
 	return violations, rows.Err()
 }
 
+// states are the provider's states in which money was moved.
+var states = map[payment.State]audit.What{
+	payment.StateAuthorized: audit.ProviderHeld, payment.StateCaptured: audit.ProviderTaken, payment.StateRefunded: audit.ProviderBack,
+}
+
 // Claims implements audit.Source. The provider's book is read beside ours in one order of order ids: its keys begin with
 // them, and ids all have one length.
 func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error {
-	rows, err := s.db.Query(ctx, `SELECT order_id, payment_id, authorized_minor, currency FROM payments
-		WHERE status IN ('authorized', 'capturing', 'captured', 'refunding') ORDER BY order_id`)
+	rows, err := s.db.Query(ctx, `SELECT order_id, payment_id, currency, status, authorized_minor, captured_minor, refunded_minor FROM payments
+		WHERE status IN ('authorized', 'capturing', 'captured', 'refunding', 'refunded') ORDER BY order_id`)
 	if err != nil {
 		return err
 	}
@@ -124,25 +131,35 @@ func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error
 		if !rows.Next() {
 			return false
 		}
-		ours = audit.Claim{What: audit.MoneyHeld}
-		if err = rows.Scan(&ours.Order, &ours.Ref, &ours.Amount, &ours.Currency); err != nil {
+		ours = audit.Claim{}
+		var status payment.Status
+		var authorized, captured, refunded int64
+		if err = rows.Scan(&ours.Order, &ours.Ref, &ours.Currency, &status, &authorized, &captured, &refunded); err != nil {
 			return false
+		}
+		switch status {
+		case payment.Captured, payment.Refunding:
+			ours.What, ours.Amount = audit.MoneyTaken, captured
+		case payment.Refunded:
+			ours.What, ours.Amount = audit.MoneyBack, refunded
+		default:
+			ours.What, ours.Amount = audit.MoneyHeld, authorized
 		}
 		return true
 	}
 	have, goOn := more(), true
-	holds := s.book.Holds(ctx, func(h simulated.Hold) bool {
+	charges := s.book.Charges(ctx, func(h simulated.Charge) bool {
 		order := strings.TrimSuffix(h.Key, payment.ChargeKey(""))
 		for have && goOn && ours.Order <= order {
 			goOn = yield(ours)
 			have = more()
 		}
-		goOn = goOn && yield(audit.Claim{Order: order, What: audit.ProviderHeld, Amount: h.Amount, Currency: h.Currency, Ref: h.Ref})
+		goOn = goOn && yield(audit.Claim{Order: order, What: states[h.State], Amount: h.Amount, Currency: h.Currency, Ref: h.Ref})
 		return goOn
 	})
-	for have && goOn && holds == nil {
+	for have && goOn && charges == nil {
 		goOn = yield(ours)
 		have = more()
 	}
-	return errors.Join(holds, err, rows.Err())
+	return errors.Join(charges, err, rows.Err())
 }

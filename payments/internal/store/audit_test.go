@@ -95,24 +95,28 @@ func TestAuditClaimsWhatIsHeld(t *testing.T) {
 	b.operate(orderID(5), "authorize", "void")
 	b.operate(orderID(6), "authorize pm_card_chargeDeclined")
 	b.operate(orderID(7), "authorize")
+	b.operate(orderID(8), "authorize", "capture", "refund")
 	if _, err := b.provider.Void(t.Context(), orderID(3)+":authorize"); err != nil { // by hand
 		t.Fatal(err)
 	}
 	if _, err := b.provider.Void(t.Context(), orderID(7)+":authorize"); err != nil {
 		t.Fatal(err)
 	}
-	ours := func(n int) audit.Claim {
-		return audit.Claim{Order: orderID(n), What: audit.MoneyHeld, Amount: 1000, Currency: "EUR", Ref: b.record(orderID(n)).Payment.ID}
+	ours := func(n int, what audit.What) audit.Claim {
+		return audit.Claim{Order: orderID(n), What: what, Amount: 1000, Currency: "EUR", Ref: b.record(orderID(n)).Payment.ID}
 	}
-	theirs := func(n int) audit.Claim {
+	theirs := func(n int, what audit.What) audit.Claim {
 		o, err := b.provider.Lookup(t.Context(), orderID(n)+":authorize")
 		if err != nil {
 			t.Fatal(err)
 		}
-		return audit.Claim{Order: orderID(n), What: audit.ProviderHeld, Amount: 1000, Currency: "EUR", Ref: o.Ref}
+		return audit.Claim{Order: orderID(n), What: what, Amount: 1000, Currency: "EUR", Ref: o.Ref}
 	}
 	_, _, got := b.inspect()
-	want := []audit.Claim{ours(1), theirs(1), theirs(2), ours(3), ours(4), theirs(4), ours(7)}
+	want := []audit.Claim{
+		ours(1, audit.MoneyHeld), theirs(1, audit.ProviderHeld), theirs(2, audit.ProviderHeld), ours(3, audit.MoneyHeld),
+		ours(4, audit.MoneyTaken), theirs(4, audit.ProviderTaken), ours(7, audit.MoneyHeld), ours(8, audit.MoneyBack), theirs(8, audit.ProviderBack),
+	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
@@ -127,7 +131,8 @@ func TestAuditClaimsWhatIsHeld(t *testing.T) {
 			t.Errorf("a reader of %d claims got %d, %v", n, seen, err)
 		}
 	}
-	if d := cmp.Diff([]audit.What{audit.MoneyHeld, audit.ProviderHeld}, s.States()); d != "" || s.Name() != "payments" {
+	states := []audit.What{audit.MoneyHeld, audit.MoneyTaken, audit.MoneyBack, audit.ProviderHeld, audit.ProviderTaken, audit.ProviderBack}
+	if d := cmp.Diff(states, s.States()); d != "" || s.Name() != "payments" {
 		t.Errorf("%s states (-want +got):\n%s", s.Name(), d)
 	}
 }
@@ -147,7 +152,7 @@ func TestMoneyUnderWayIsClaimedWhileItIsHeld(t *testing.T) {
 	_, _, claims := b.inspect()
 	var held []string
 	for _, c := range claims {
-		if c.What == audit.MoneyHeld {
+		if c.What == audit.MoneyHeld || c.What == audit.MoneyTaken {
 			held = append(held, c.Order)
 		}
 	}

@@ -3,9 +3,9 @@ package simulated
 import (
 	"context"
 	"database/sql"
-	"errors"
 
 	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/payments/internal/payment"
 )
 
 // Record is the provider's book, for an audit.
@@ -30,29 +30,32 @@ func (r *Record) Count(ctx context.Context) (int64, error) {
 	return n, err
 }
 
-// Hold is money that the provider holds or has taken.
-type Hold struct {
+// Charge is money that the provider holds, has taken, or has taken and given back.
+type Charge struct {
 	Key, Currency, Ref string
-	Amount             int64 // minor units
+	State              payment.State
+	Amount             int64 // held, taken or given back, in minor units
 }
 
-// Holds calls yield for each hold, by key. A false from yield stops it.
-func (r *Record) Holds(ctx context.Context, yield func(Hold) bool) error {
+// Charges calls yield for each charge that moved money, unless it was voided, by key. A false from yield stops it.
+func (r *Record) Charges(ctx context.Context, yield func(Charge) bool) error {
 	return r.db.Read(ctx, func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT key, currency, ref, authorized_minor FROM charges WHERE state IN ('authorized', 'captured') ORDER BY key`)
+		rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM charges WHERE state IN ('authorized', 'captured', 'refunded') ORDER BY key`)
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
 		for rows.Next() {
-			var h Hold
-			if err := rows.Scan(&h.Key, &h.Currency, &h.Ref, &h.Amount); err != nil {
+			ch, err := scan(rows)
+			if err != nil {
 				return err
 			}
-			if !yield(h) {
+			c := Charge{Key: ch.key, Currency: ch.currency, Ref: ch.ref, State: ch.outcome().State}
+			c.Amount = map[state]int64{authorized: ch.authorized, captured: ch.captured, refunded: ch.refunded}[ch.state]
+			if !yield(c) {
 				return nil
 			}
 		}
-		return errors.Join(rows.Err())
+		return rows.Err()
 	})
 }

@@ -333,12 +333,19 @@ func TestConcurrentCallsHoldOnce(t *testing.T) {
 	}
 }
 
-func TestRecordHasWhatIsHeldOrTaken(t *testing.T) {
+func (b *bundle) refundCaptured(ctx context.Context, key string) (payment.Outcome, error) {
+	if o, err := b.Capture(ctx, key); err != nil {
+		return o, err
+	}
+	return b.Refund(ctx, key)
+}
+
+func TestRecordHasWhatWasHeldOrTaken(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
 	refs := map[string]string{}
-	for id, undo := range map[string]func(context.Context, string) (payment.Outcome, error){"d": nil, "a": b.Capture, "c": b.Void, "b": nil} {
+	for id, undo := range map[string]func(context.Context, string) (payment.Outcome, error){"d": nil, "a": b.Capture, "c": b.Void, "b": nil, "e": b.refundCaptured} {
 		c := payment.Charge{Key: id, Amount: 7, Currency: "JPY", Token: "pm_card_visa"}
 		o, err := b.Authorize(ctx, c)
 		if err == nil && undo != nil {
@@ -355,11 +362,14 @@ func TestRecordHasWhatIsHeldOrTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	var got []Hold
-	if err := r.Holds(ctx, func(h Hold) bool { got = append(got, h); return true }); err != nil {
+	var got []Charge
+	if err := r.Charges(ctx, func(c Charge) bool { got = append(got, c); return true }); err != nil {
 		t.Fatal(err)
 	}
-	want := []Hold{{"a", "JPY", refs["a"], 7}, {"b", "JPY", refs["b"], 7}, {"d", "JPY", refs["d"], 7}}
+	want := []Charge{
+		{"a", "JPY", refs["a"], payment.StateCaptured, 7}, {"b", "JPY", refs["b"], payment.StateAuthorized, 7},
+		{"d", "JPY", refs["d"], payment.StateAuthorized, 7}, {"e", "JPY", refs["e"], payment.StateRefunded, 7},
+	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
@@ -367,7 +377,7 @@ func TestRecordHasWhatIsHeldOrTaken(t *testing.T) {
 		t.Errorf("%d, %v", n, err)
 	}
 	seen := 0
-	if err := r.Holds(ctx, func(Hold) bool { seen++; return false }); err != nil || seen != 1 {
+	if err := r.Charges(ctx, func(Charge) bool { seen++; return false }); err != nil || seen != 1 {
 		t.Errorf("it went on after a no: %d, %v", seen, err)
 	}
 	if _, err := OpenRecord(ctx, "sqlite:"+filepath.Join(t.TempDir(), "none.db")); err == nil {
