@@ -41,6 +41,7 @@ var special = []struct {
 	{"unsupported_media_type", Invalid, http.StatusUnsupportedMediaType},
 	{"idempotency_key_reused", Invalid, http.StatusUnprocessableEntity},
 	{"invalid_csv", Invalid, http.StatusUnprocessableEntity},
+	{"rate_limited", Unavailable, http.StatusTooManyRequests},
 }
 
 // foreign holds what we never answer, and a peer or a proxy in front of it may.

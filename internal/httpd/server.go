@@ -17,6 +17,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/rate"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 )
 
@@ -31,7 +32,11 @@ type Options struct {
 	Ready func(context.Context) map[string]error
 	// Calls says how the calls to other contexts fare; /readyz shows those whose breaker is not closed.
 	Calls func() []call.State
-	Log   *slog.Logger
+	// Rate bounds how often one client may ask for what Routes answer; nil does not.
+	Rate *rate.Limiter
+	// Clients says who a client is, for Rate.
+	Clients Clients
+	Log     *slog.Logger
 
 	BodyLimit     int64         // of a request's body; 1 MiB
 	HeaderTimeout time.Duration // for a request's header to arrive; 5 s
@@ -194,7 +199,7 @@ func (s *Server) route(w *answer, r *http.Request) {
 	for i := range s.prefixes {
 		p := &s.prefixes[i]
 		if len(path) >= len(p.path) && path[:len(p.path)] == p.path && (len(path) == len(p.path) || path[len(p.path)] == '/') {
-			if s.limit(w, r) {
+			if s.admit(w, r) && s.limit(w, r) {
 				s.handle(p.handler, w, r)
 			}
 			return

@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/orderkeep/orderkeep/internal/rate"
 )
 
 // Config is the settings of a process. The tags are kong's: flag, environment, default and help. The defaults stand in
@@ -21,6 +24,10 @@ type Config struct {
 	PaymentsDB   string        `name:"payments-db" env:"PAYMENTS_DB" placeholder:"URL" help:"Database of Payments. Default: sqlite:DIR/payments.db."`
 	InventoryURL string        `name:"inventory-url" env:"INVENTORY_URL" placeholder:"URL" help:"Where Inventory is, if not in this process: grpc://, grpcs://, http:// or https:// and HOST:PORT."`
 	PaymentsURL  string        `name:"payments-url" env:"PAYMENTS_URL" placeholder:"URL" help:"Where Payments is, if not in this process: grpc://, grpcs://, http:// or https:// and HOST:PORT."`
+	RateLimit    rate.Limit    `name:"rate-limit" env:"ORDERKEEP_RATE_LIMIT" default:"0" placeholder:"N/s|m|h" help:"Requests that one client may make, such as 100/s or 6000/m; 0 for any number. Health and documentation are not counted."`
+	RedisURL     string        `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis where the replicas of a service count requests together: redis://HOST:PORT. Default: each process counts for itself."`
+	Proxies      Prefixes      `name:"trusted-proxies" env:"ORDERKEEP_TRUSTED_PROXIES" placeholder:"CIDR" help:"Proxies in front, separated by commas, whose X-Forwarded-For and client header are believed."`
+	ClientHeader string        `name:"client-header" env:"ORDERKEEP_CLIENT_HEADER" placeholder:"NAME" help:"Header in which a trusted proxy that knows its API clients names the one that asks. Default: a client is an address."`
 	BodyLimit    Bytes         `name:"body-limit" env:"ORDERKEEP_BODY_LIMIT" default:"1MiB" placeholder:"SIZE" help:"Largest body of a request. The import of stock has its own limit, 256MiB."`
 	ReadTimeout  time.Duration `name:"read-timeout" env:"ORDERKEEP_READ_TIMEOUT" default:"30s" help:"Time for a request to arrive whole. The import of stock has 10 minutes."`
 	DrainTimeout time.Duration `name:"drain-timeout" env:"ORDERKEEP_DRAIN_TIMEOUT" default:"30s" help:"Time for the requests under way to finish after SIGTERM."`
@@ -79,6 +86,16 @@ func (c Config) Check(contexts []Context) error {
 	}
 	if c.DrainTimeout < 0 {
 		wrong("--drain-timeout", "must not be negative")
+	}
+	if c.RedisURL != "" {
+		if err := rate.CheckURL(c.RedisURL); err != nil {
+			wrong("REDIS_URL", "%v", err)
+		} else if c.RateLimit == (rate.Limit{}) {
+			wrong("REDIS_URL", "is for counting requests together, and --rate-limit sets no limit to count for")
+		}
+	}
+	if c.ClientHeader != "" && len(c.Proxies) == 0 {
+		wrong("--client-header", "is believed from trusted proxies only: name them with --trusted-proxies")
 	}
 	here := map[string]bool{}
 	for _, x := range contexts {
@@ -170,4 +187,39 @@ func (b Bytes) String() string {
 		}
 	}
 	return strconv.FormatInt(int64(b), 10)
+}
+
+// Prefixes are networks; their text form has commas between them.
+type Prefixes []netip.Prefix
+
+// UnmarshalText reads networks such as 10.0.0.0/8,127.0.0.1; a lone address is a network of one.
+func (p *Prefixes) UnmarshalText(text []byte) error {
+	*p = nil
+	for part := range strings.SplitSeq(string(text), ",") {
+		part = strings.TrimSpace(part)
+		if part == "" {
+			continue
+		}
+		if a, err := netip.ParseAddr(part); err == nil {
+			*p = append(*p, netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()))
+			continue
+		}
+		network, err := netip.ParsePrefix(part)
+		if err != nil {
+			return fmt.Errorf("%q is not a network such as 10.0.0.0/8, or an address", part)
+		}
+		*p = append(*p, network.Masked())
+	}
+	return nil
+}
+
+// MarshalText writes what UnmarshalText reads.
+func (p Prefixes) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+func (p Prefixes) String() string {
+	all := make([]string, len(p))
+	for i, network := range p {
+		all[i] = network.String()
+	}
+	return strings.Join(all, ",")
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/internal/rate"
 )
 
 // node is the process under way.
@@ -21,6 +22,7 @@ type node struct {
 	services []opened // in the order of contexts
 	hangUp   []func() error
 	targets  []*call.Target
+	rate     *rate.Limiter // nil without a limit
 }
 
 // opened is a context that is open.
@@ -42,6 +44,13 @@ func newNode(cfg Config, contexts []Context, log *slog.Logger) *node {
 
 // open opens all contexts at once, since each waits for its own disk, and joins them when all are open.
 func (n *node) open(ctx context.Context) error {
+	if n.cfg.RateLimit != (rate.Limit{}) {
+		var err error
+		if n.rate, err = rate.New(n.cfg.RateLimit, n.cfg.RedisURL, n.log); err != nil {
+			return err
+		}
+		n.hangUp = append(n.hangUp, n.rate.Close)
+	}
 	locals := map[string]*local{}
 	for _, c := range n.contexts {
 		locals[c.Name] = newLocal(n.log.With("context", c.Name))

@@ -82,6 +82,7 @@ func (n *node) server() *httpd.Server {
 	}
 	return httpd.New(httpd.Options{
 		Routes: routes, Contracts: contracts, Ready: n.ready, Calls: n.calls, Log: n.log,
+		Rate: n.rate, Clients: httpd.Clients{Proxies: n.cfg.Proxies, Header: n.cfg.ClientHeader},
 		BodyLimit: int64(n.cfg.BodyLimit), ReadTimeout: n.cfg.ReadTimeout,
 		// A shop's whole catalogue: 256 MiB is millions of rows, and ten minutes take it over a slow line.
 		Large: map[string]httpd.Large{"POST /v1/stock.csv": {BodyLimit: 256 << 20, ReadTimeout: 10 * time.Minute}},

@@ -1,0 +1,199 @@
+// Package rate limits how often one client may ask, so that none takes the service away from the others.
+//
+// The limit is the generic cell rate algorithm: a client may use its whole quota at once, and gets it back evenly. With a
+// Redis the replicas of a service count together; without one each process counts for itself. It promises never to be
+// the reason that a request fails: while Redis is away, each replica counts for itself and asks again every second. It
+// refuses to know who a client is; that is for the edge.
+package rate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-redis/redis_rate/v10"
+	"github.com/redis/go-redis/v9"
+	"github.com/throttled/throttled/v2"
+	"github.com/throttled/throttled/v2/store/memstore"
+)
+
+// Limit is a quota of requests for each period. The zero Limit is none.
+type Limit struct {
+	Requests int
+	Period   time.Duration
+}
+
+var periods = map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour}
+
+// maxRequests keeps the time between two requests of a period of an hour above a microsecond, which is Redis's clock.
+const maxRequests = 1_000_000
+
+// UnmarshalText reads a limit such as 100/s, 600/m or 5000/h; 0 is none.
+func (l *Limit) UnmarshalText(text []byte) error {
+	if string(text) == "0" {
+		*l = Limit{}
+		return nil
+	}
+	number, unit, _ := strings.Cut(string(text), "/")
+	n, err := strconv.Atoi(number)
+	period, known := periods[unit]
+	if err != nil || n < 1 || n > maxRequests || !known {
+		return fmt.Errorf("%q is not a limit such as 100/s, 600/m or 5000/h, or 0 for none", text)
+	}
+	*l = Limit{n, period}
+	return nil
+}
+
+// MarshalText writes what UnmarshalText reads.
+func (l Limit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+func (l Limit) String() string {
+	for unit, period := range periods {
+		if l.Period == period {
+			return strconv.Itoa(l.Requests) + "/" + unit
+		}
+	}
+	return "0"
+}
+
+// Seconds is the period in whole seconds.
+func (l Limit) Seconds() int { return int(l.Period / time.Second) }
+
+// Decision is the answer to one request.
+type Decision struct {
+	OK        bool
+	Remaining int           // requests that the client has left at this moment
+	Reset     time.Duration // until it has its whole quota again
+	Retry     time.Duration // until the next request will be let in; 0 when OK
+}
+
+// Limiter counts. It is safe for concurrent use.
+type Limiter struct {
+	limit Limit
+	local throttled.RateLimiterCtx
+	log   *slog.Logger
+
+	redis  *redis.Client // nil without one
+	shared *redis_rate.Limiter
+	away   atomic.Int64 // when Redis is asked again, Unix nanoseconds; 0 while it answers
+}
+
+const (
+	// clients bounds the memory of one process: about 100 bytes each. The one not seen for longest is forgotten, and
+	// starts with its whole quota when it comes back.
+	clients = 100_000
+	// casAttempts is how often requests of one client that come at the same instant try to count themselves: as many as
+	// there can be connections at once, and then some.
+	casAttempts = 10_000
+	// patience is how long a request waits for Redis. It is on the same network, where it answers in a millisecond even
+	// when it is busy; a quarter of a second also bears a machine that is.
+	patience = 250 * time.Millisecond
+	// pause is how long Redis is left alone after it failed, so that an outage costs one request a second its patience.
+	pause = time.Second
+)
+
+// ErrURL says what a Redis URL looks like. It does not repeat the one given, which may hold a password.
+var ErrURL = errors.New("is not a URL such as redis://host:6379/0, or rediss:// for TLS")
+
+// CheckURL reports whether New would take the URL.
+func CheckURL(redisURL string) error {
+	u, err := url.Parse(redisURL)
+	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Hostname() == "" {
+		return ErrURL
+	}
+	if _, err := redis.ParseURL(redisURL); err != nil {
+		return ErrURL
+	}
+	return nil
+}
+
+// New makes a limiter for a limit that is not zero. redisURL may be empty. Redis need not be there yet.
+func New(limit Limit, redisURL string, log *slog.Logger) (*Limiter, error) {
+	store, err := memstore.NewCtx(clients)
+	if err != nil {
+		return nil, fmt.Errorf("rate limit: %w", err)
+	}
+	quota := throttled.RateQuota{MaxRate: throttled.PerDuration(limit.Requests, limit.Period), MaxBurst: limit.Requests - 1}
+	local, err := throttled.NewGCRARateLimiterCtx(store, quota)
+	if err != nil {
+		return nil, fmt.Errorf("rate limit: %w", err)
+	}
+	local.SetMaxCASAttemptsLimit(casAttempts)
+	l := &Limiter{limit: limit, local: local, log: log}
+	if redisURL == "" {
+		return l, nil
+	}
+	o, err := redis.ParseURL(redisURL)
+	if err != nil {
+		return nil, ErrURL
+	}
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = patience, patience, patience, patience
+	o.MaxRetries = -1 // a limit is not worth a second attempt
+	o.ContextTimeoutEnabled = true
+	l.redis = redis.NewClient(o)
+	l.shared = redis_rate.NewLimiter(l.redis)
+	return l, nil
+}
+
+// Limit is what the limiter was made with.
+func (l *Limiter) Limit() Limit { return l.limit }
+
+// Close lets go of Redis.
+func (l *Limiter) Close() error {
+	if l.redis == nil {
+		return nil
+	}
+	return l.redis.Close()
+}
+
+// Take counts one request of a client and decides about it.
+func (l *Limiter) Take(ctx context.Context, client string) Decision {
+	if l.shared != nil && l.due() {
+		if d, ok := l.takeShared(ctx, client); ok {
+			return d
+		}
+	}
+	limited, r, err := l.local.RateLimitCtx(ctx, client, 1)
+	if err != nil {
+		// Memory fails only when casAttempts were not enough; nobody is turned away for that.
+		return Decision{OK: true}
+	}
+	return Decision{OK: !limited, Remaining: r.Remaining, Reset: max(0, r.ResetAfter), Retry: max(0, r.RetryAfter)}
+}
+
+// due reports whether Redis is to be asked. Of many requests after a pause, one does.
+func (l *Limiter) due() bool {
+	again := l.away.Load()
+	if again == 0 {
+		return true
+	}
+	now := time.Now().UnixNano()
+	return now >= again && l.away.CompareAndSwap(again, now+int64(pause))
+}
+
+func (l *Limiter) takeShared(ctx context.Context, client string) (Decision, bool) {
+	// The client's going away says nothing about Redis.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	r, err := l.shared.Allow(ctx, client, redis_rate.Limit{Rate: l.limit.Requests, Burst: l.limit.Requests, Period: l.limit.Period})
+	if err != nil {
+		if l.away.Swap(time.Now().Add(pause).UnixNano()) == 0 { // once for an outage
+			l.log.WarnContext(ctx, "Redis does not answer: rate limits count in each replica by itself until it does", "error", err)
+		}
+		return Decision{}, false
+	}
+	if l.away.Swap(0) != 0 {
+		l.log.InfoContext(ctx, "Redis answers again: rate limits are shared")
+	}
+	return Decision{OK: r.Allowed > 0, Remaining: r.Remaining, Reset: max(0, r.ResetAfter), Retry: max(0, r.RetryAfter)}, true
+}
+
+// WholeSeconds rounds up, and is 1 at least: a client that waits so long will not come too early.
+func WholeSeconds(d time.Duration) int { return max(1, int(math.Ceil(d.Seconds()))) }

@@ -1,0 +1,233 @@
+package rate_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/orderkeep/orderkeep/internal/rate"
+)
+
+func limiter(t *testing.T, l rate.Limit, redisURL string, log *slog.Logger) *rate.Limiter {
+	t.Helper()
+	r, err := rate.New(l, redisURL, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+// take asks n times at once, taking turns among the limiters, and counts who was let in.
+func take(t *testing.T, n int, client string, limiters ...*rate.Limiter) int {
+	t.Helper()
+	var in atomic.Int64
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			d := limiters[i%len(limiters)].Take(t.Context(), client)
+			if d.OK {
+				in.Add(1)
+			} else if d.Retry <= 0 {
+				t.Errorf("turned away without a time to come back: %+v", d)
+			}
+		})
+	}
+	wg.Wait()
+	return int(in.Load())
+}
+
+// Ten an hour: the quota does not come back while a test runs, however slow the machine.
+var ten = rate.Limit{Requests: 10, Period: time.Hour}
+
+func TestLetsInAsManyAsTheQuota(t *testing.T) {
+	t.Parallel()
+	l := limiter(t, ten, "", nil)
+	if got := take(t, 200, "a", l); got != 10 {
+		t.Errorf("%d of 200 requests at once were let in", got)
+	}
+	if got := take(t, 3, "b", l); got != 3 {
+		t.Errorf("another client was let in %d times of 3", got)
+	}
+	d := l.Take(t.Context(), "c")
+	if !d.OK || d.Remaining != 9 || d.Reset <= 0 || d.Retry != 0 {
+		t.Errorf("first request: %+v", d)
+	}
+}
+
+func TestReplicasCountTogetherInRedis(t *testing.T) {
+	t.Parallel()
+	_, url := redisServer(t)
+	// On a machine that stands still for a moment Redis counts as away, and what was let in says nothing.
+	for try := range 20 {
+		var log lines
+		logger := slog.New(slog.NewTextHandler(&log, nil))
+		one, two := limiter(t, ten, url, logger), limiter(t, ten, url, logger)
+		client := fmt.Sprint("client", try)
+		got := take(t, 40, client, one, two)
+		d := one.Take(t.Context(), client+"'s neighbour")
+		if log.String() != "" {
+			continue
+		}
+		if got != 10 {
+			t.Errorf("two replicas let in %d of 40", got)
+		}
+		if !d.OK || d.Remaining != 9 {
+			t.Errorf("another client: %+v", d)
+		}
+		return
+	}
+	t.Error("Redis was never there for a whole try")
+}
+
+// While Redis is away requests go on, counted here; and when it is back, counting together does.
+func TestRedisAwayIsNoReasonToFail(t *testing.T) {
+	t.Parallel()
+	var log lines
+	stop, url := redisServer(t)
+	l := limiter(t, ten, url, slog.New(slog.NewTextHandler(&log, nil)))
+	if got := take(t, 4, "a", l); got != 4 {
+		t.Fatalf("%d of 4", got)
+	}
+	stop()
+	start := time.Now()
+	if got := take(t, 200, "a", l); got != 10 {
+		t.Errorf("without Redis %d of 200 were let in", got)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("200 requests without Redis took %s", took)
+	}
+	if n := strings.Count(log.String(), "does not answer"); n != 1 {
+		t.Errorf("the outage is in the log %d times", n)
+	}
+	restart(t, url)
+	other := limiter(t, ten, url, slog.Default())
+	if got := take(t, 10, "b", other); got != 10 {
+		t.Fatalf("the other replica: %d of 10", got)
+	}
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for range again.C { // Redis is asked once a second
+		l.Take(t.Context(), "c")
+		if strings.Contains(log.String(), "answers again") {
+			break
+		}
+	}
+	if got := take(t, 5, "b", l); got != 0 {
+		t.Errorf("%d requests were let in that the other replica has counted", got)
+	}
+}
+
+func TestLimitIsReadAndWritten(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]rate.Limit{
+		"0": {}, "100/s": {Requests: 100, Period: time.Second}, "6000/m": {Requests: 6000, Period: time.Minute}, "1/h": {Requests: 1, Period: time.Hour},
+	} {
+		var got rate.Limit
+		if err := got.UnmarshalText([]byte(text)); err != nil || got != want {
+			t.Errorf("%s reads as %v, %v", text, got, err)
+		}
+		if got.String() != text {
+			t.Errorf("%s is written as %s", text, got)
+		}
+	}
+	for _, text := range []string{"", "100", "-1/s", "0/s", "1.5/s", "100/d", "1000001/s", "/s", "100/s/s"} {
+		if err := new(rate.Limit).UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+}
+
+func TestRedisURLIsCheckedAndNeverRepeated(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"redis://h:6379", "rediss://me:secret@h:6379/2", "redis://h"} {
+		if err := rate.CheckURL(url); err != nil {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+	for _, url := range []string{"", "h:6379", "http://h", "redis://", "redis://me:secret@h/x", "redis://me:secret@h:port"} {
+		if err := rate.CheckURL(url); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+}
+
+func ExampleLimit() {
+	var l rate.Limit
+	_ = l.UnmarshalText([]byte("600/m"))
+	fmt.Println(l.Requests, l.Period)
+	// Output: 600 1m0s
+}
+
+// redisServer starts a Redis on a free port; without the program the test is skipped at home and fails in CI.
+func redisServer(t *testing.T) (stop func(), url string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	return restart(t, "redis://"+addr), "redis://" + addr
+}
+
+func restart(t *testing.T, url string) (stop func()) {
+	t.Helper()
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("redis-server is not on PATH")
+		}
+		t.Skip("redis-server is not on PATH")
+	}
+	addr := strings.TrimPrefix(url, "redis://")
+	_, port, _ := net.SplitHostPort(addr)
+	c := exec.Command(program, "--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", t.TempDir())
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop = sync.OnceFunc(func() {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	})
+	t.Cleanup(stop)
+	said := bufio.NewScanner(out)
+	for said.Scan() {
+		if strings.Contains(said.Text(), "Ready to accept connections") {
+			return stop
+		}
+	}
+	t.Fatalf("redis-server ended before it answered: %v", said.Err())
+	return nil
+}
+
+// lines is a log that goroutines may write.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
