@@ -215,7 +215,8 @@ type till struct {
 	mu      sync.Mutex
 	outcome map[ID]Outcome
 	decline bool
-	charges map[ID]int // how often the provider was really charged
+	taken   map[ID]bool // captured
+	charges map[ID]int  // how often the provider was really charged
 	chaos   chaos
 }
 
@@ -247,9 +248,27 @@ func (t *till) Void(_ context.Context, id ID, _ string) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.taken[id] {
+		return ErrCaptured
+	}
 	if t.outcome[id] != Declined {
 		t.outcome[id] = Voided
 	}
+	return after
+}
+
+func (t *till) Refund(_ context.Context, id ID, _ string) error {
+	before, after := t.chaos("refund")
+	if before != nil {
+		return before
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.taken[id] {
+		return fault.New(fault.Conflict, "not_captured", "There is nothing to refund.")
+	}
+	t.taken[id] = false
+	t.outcome[id] = Voided
 	return after
 }
 
@@ -267,7 +286,7 @@ func newShop(units int64, c chaos) *shop {
 	s := &shop{
 		store: &memory{orders: map[ID]Order{}, keys: map[string]ID{}, chaos: c},
 		shelf: &shelf{units: map[string]int64{"BOOK-001": units, "BOOK-002": units}, held: map[ID][]Line{}, refused: map[ID][]Shortage{}, released: map[ID]bool{}, chaos: c},
-		till:  &till{outcome: map[ID]Outcome{}, charges: map[ID]int{}, chaos: c},
+		till:  &till{outcome: map[ID]Outcome{}, taken: map[ID]bool{}, charges: map[ID]int{}, chaos: c},
 		clock: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
 	}
 	s.Service = NewService(s.store, s.store, s.shelf, s.till, Config{Now: s.time, AnswerWait: time.Nanosecond}, slog.New(slog.NewTextHandler(io.Discard, nil)))

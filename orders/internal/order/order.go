@@ -181,6 +181,9 @@ var (
 	ErrNoStock  = fault.New(fault.Unavailable, "inventory_unavailable", "Stock cannot be reserved at the moment; the order was not taken. Repeat it, under the same Idempotency-Key if it has one.")
 )
 
+// ErrCaptured is Payments' word for a Void that comes after a capture.
+var ErrCaptured = fault.New(fault.Conflict, "already_captured", "The payment is captured; it can be refunded.")
+
 // New checks a placement and makes the pending order that it asks for.
 func New(p Placement, now time.Time) (*Order, error) {
 	if p.Key != "" && !validKey(p.Key) {

@@ -91,8 +91,11 @@ type Stock interface {
 // Errors: Unavailable when Payments or its provider cannot say; Invalid when the payment can never be made as asked.
 type Cashier interface {
 	Authorize(ctx context.Context, o *Order) (Authorization, error)
-	// Void gives back what is authorized, and refuses an Authorize that arrives later.
+	// Void gives back what is authorized, and refuses an Authorize that arrives later. What is captured is not its to give
+	// back: ErrCaptured.
 	Void(ctx context.Context, id ID, reason string) error
+	// Refund gives back what is captured.
+	Refund(ctx context.Context, id ID, reason string) error
 }
 
 // Authorization is the answer to Authorize.

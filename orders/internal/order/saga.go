@@ -252,7 +252,11 @@ func (s *Service) undo(ctx context.Context, o *Order) error {
 	}
 	// A declined payment holds nothing, and one key has one outcome.
 	if o.Paid() && o.Rejection.Code != codeDeclined {
-		if err := s.cashier.Void(ctx, o.ID, o.Rejection.Code); err != nil {
+		err := s.cashier.Void(ctx, o.ID, o.Rejection.Code)
+		if errors.Is(err, ErrCaptured) { // by somebody at Payments or at the provider: orders capture later
+			err = s.cashier.Refund(ctx, o.ID, o.Rejection.Code)
+		}
+		if err != nil {
 			return err
 		}
 	}

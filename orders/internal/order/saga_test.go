@@ -287,6 +287,21 @@ func TestForgetfulInventory(t *testing.T) {
 	})
 }
 
+// Somebody at Payments captured what the saga was still asking about; the order is given up all the same.
+func TestCapturedMoneyOfAnOrderThatIsGivenUpIsRefunded(t *testing.T) {
+	t.Parallel()
+	s := newShop(3, calm)
+	s.till.chaos = func(string) (error, error) { return nil, errOutcomeUnknown }
+	id := mustPlace(t, s, placement(2, 500)).Order.ID
+	s.till.chaos = calm
+	s.till.taken[id] = true
+	s.pass(20 * time.Minute) // past the deadline
+	s.settle(t)
+	if o := s.store.orders[id]; o.State != Rejected || s.till.taken[id] || s.till.outcome[id] != Voided || s.shelf.units["BOOK-001"] != 3 {
+		t.Errorf("it ends as %s (%+v), captured %v, money %v", o.State, o.Rejection, s.till.taken[id], s.till.outcome[id])
+	}
+}
+
 // Any call may fail before or after it took effect, drivers may overlap, customers may cancel: in the end each order is
 // confirmed with everything or rejected with nothing.
 func TestPromisesHoldWhateverFails(t *testing.T) {

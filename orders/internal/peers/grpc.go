@@ -105,3 +105,9 @@ func (c Cashier) Void(ctx context.Context, id order.ID, reason string) error {
 	_, err := c.c.Void(ctx, &paymentsv1.VoidRequest{OrderId: string(id), Reason: reason})
 	return fault.FromGRPC(err)
 }
+
+// Refund implements order.Cashier.
+func (c Cashier) Refund(ctx context.Context, id order.ID, reason string) error {
+	_, err := c.c.Refund(ctx, &paymentsv1.RefundRequest{OrderId: string(id), Reason: reason})
+	return fault.FromGRPC(err)
+}

@@ -208,6 +208,22 @@ func (c *RESTCashier) Void(ctx context.Context, id order.ID, _ string) error {
 	return nil
 }
 
+// Refund implements order.Cashier.
+func (c *RESTCashier) Refund(ctx context.Context, id order.ID, _ string) error {
+	key, err := uuid.Parse(string(id))
+	if err != nil {
+		return err
+	}
+	res, err := c.c.RefundPayment(ctx, paymentsrest.RefundPaymentParams{OrderId: key})
+	if err != nil {
+		return unavailable(err)
+	}
+	if p, ok := res.(*paymentsrest.ProblemStatusCodeWithHeaders); ok {
+		return fault.FromHTTP(p.StatusCode, p.Response.Error, p.Response.Detail)
+	}
+	return nil
+}
+
 // unavailable gives an error of the wire its kind: whether the peer acted is not known.
 func unavailable(err error) error {
 	var f *fault.Error
