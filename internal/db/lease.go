@@ -72,7 +72,7 @@ func (e *pgEngine) lease(ctx context.Context, d *DB, name string) (*Lease, error
 		return nil, err
 	}
 	var free bool
-	err = conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock(hashtextextended('orderkeep ' || $1, 0))`, name).Scan(&free)
+	err = conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock(hashtextextended('orderkeep ' || current_schema() || ' ' || $1, 0))`, name).Scan(&free)
 	if err != nil || !free {
 		conn.Close()
 		return nil, err

@@ -115,7 +115,7 @@ func TestOpenRefusesOnPostgres(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			raw := c.prepare(t, dbtest.Postgres.New(t))
+			raw := c.prepare(t, dbtest.Database(t))
 			_, err := db.Open(t.Context(), raw, schema())
 			if err == nil {
 				t.Fatal("it was opened")
@@ -152,7 +152,7 @@ func TestOpenDoesNotRepeatAURLThatItCannotRead(t *testing.T) {
 
 func TestOpenReadOnlyOnPostgresMakesNothing(t *testing.T) {
 	t.Parallel()
-	raw := dbtest.Postgres.New(t)
+	raw := dbtest.Database(t)
 	if _, err := db.OpenReadOnly(t.Context(), raw, schema()); fault.Of(err).Code != "foreign_database" {
 		t.Errorf("an empty database: %v, want foreign_database", err)
 	}
@@ -197,14 +197,13 @@ func TestOpenRefusesCredentialsThatReadAnotherContext(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ours, theirs := dbtest.Postgres.New(t), dbtest.Postgres.New(t)
+			ours, theirs := dbtest.Database(t), dbtest.Database(t)
 			d, err := openAs(t, theirs, "inventory")
 			if err != nil {
 				t.Fatal(err)
 			}
 			d.Close()
 			c.prepare(t, ours, theirs)
-			t.Cleanup(func() { admin(t, theirs, `DROP OWNED BY `+nameOf(t, ours)) }) // a role goes only when nothing names it
 			_, err = openAs(t, ours, "test")
 			if c.says == "" && err != nil {
 				t.Errorf("%v, want none", err)
@@ -219,7 +218,7 @@ func TestOpenRefusesCredentialsThatReadAnotherContext(t *testing.T) {
 // Replicas start at the same instant on an empty database.
 func TestOpenByManyAtOnceMigratesOnce(t *testing.T) {
 	t.Parallel()
-	raw := dbtest.Postgres.New(t)
+	raw := dbtest.Database(t)
 	s := schema("-- +goose Up\nCREATE TABLE more (x TEXT);\nINSERT INTO more VALUES ('once');\n")
 	var wait sync.WaitGroup
 	for range 6 {
@@ -245,7 +244,7 @@ func TestOpenByManyAtOnceMigratesOnce(t *testing.T) {
 
 func TestCommitIsWaitedForWhateverTheDatabaseSays(t *testing.T) {
 	t.Parallel()
-	raw := dbtest.Postgres.New(t)
+	raw := dbtest.Database(t)
 	admin(t, raw, `ALTER DATABASE `+nameOf(t, raw)+` SET synchronous_commit = off`, `ALTER DATABASE `+nameOf(t, raw)+` SET default_transaction_isolation = 'serializable'`)
 	d := open(t, raw)
 	err := d.Write(t.Context(), func(tx *db.Tx) error {

@@ -47,8 +47,11 @@ func newPostgres(raw string) (*pgEngine, error) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTime
 	}
-	// When this process's machine vanishes, the server should notice within the minute and let go of its locks.
-	for name, value := range map[string]string{"tcp_keepalives_idle": "15", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "4"} {
+	for name, value := range map[string]string{
+		// When this process's machine vanishes, the server should notice within the minute and let go of its locks.
+		"tcp_keepalives_idle": "15", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "4",
+		"jit": "off", // no query here runs long enough to earn back the time in which it is compiled
+	} {
 		if config.RuntimeParams[name] == "" {
 			config.RuntimeParams[name] = value
 		}
@@ -92,6 +95,11 @@ func (e *pgEngine) pools(params map[string]string) *DB {
 	writing.RuntimeParams["application_name"] = e.writer
 	// A writer never pauses within a transaction: one that does is cut off from us, and holds locks.
 	writing.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(statementTime.Milliseconds(), 10)
+	// Every statement of a writer goes by a key. The plan of a prepared one is kept, and made while the tables are still
+	// small it would go through all of them, for as long as nobody has analyzed them.
+	for _, way := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
+		writing.RuntimeParams[way] = "off"
+	}
 	write := stdlib.OpenDB(*writing, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
 		// With it off, what was reported as done could be lost. Other values than off keep it on this server's disk at least.
 		_, err := c.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`)
@@ -113,7 +121,7 @@ func (e *pgEngine) migrating(ctx context.Context, d *DB) (func(), error) {
 		conn.Close()
 		return nil, err
 	}
-	if _, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock(hashtextextended('orderkeep migration', 0))`); err != nil {
+	if _, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock(hashtextextended('orderkeep ' || current_schema() || ' migration', 0))`); err != nil {
 		conn.Close()
 		return nil, err
 	}

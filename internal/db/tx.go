@@ -133,6 +133,16 @@ func (t *Tx) Lock(query string, args []any) error {
 	return t.QueryWide(query, args, func(*sql.Rows) error { return nil })
 }
 
+// LockTable keeps every other transaction from writing the table and from locking its rows; reading goes on. It is
+// for changes of so many rows that they cannot be locked in order, and comes before all else in its transaction.
+func (t *Tx) LockTable(name string) error {
+	if t.engine.exclusive() {
+		return nil
+	}
+	_, err := t.Exec(`LOCK TABLE ` + name + ` IN EXCLUSIVE MODE`)
+	return err
+}
+
 // QueryRows is ExecWide for a statement that returns rows, such as one with RETURNING: scan is called for each.
 func (t *Tx) QueryRows(query string, cols int, args []any, scan func(*sql.Rows) error) error {
 	return t.queryWide(query, cols, args, scan)

@@ -1,7 +1,7 @@
 // Package dbtest runs tests on every engine that package db knows, on real ones: SQLite in a temporary directory, and a
 // PostgreSQL server that it starts itself, once for a test process.
 //
-// It promises each test a fresh, empty database with a role of its own, and that nothing is left when the test process
+// It promises each test a fresh, empty place for its tables with a role of its own, and that nothing is left when the test process
 // has ended, even when it was killed. It refuses to pass for PostgreSQL where there is none: such a test is skipped, and
 // fails when CI=true.
 package dbtest
@@ -27,7 +27,7 @@ type Engine struct {
 	new  func(testing.TB) string
 }
 
-// New returns the URL of a new, empty database, which goes with the test.
+// New returns the URL of a database with nothing in it that the test can see.
 func (e Engine) New(t testing.TB) string {
 	t.Helper()
 	return e.new(t)
@@ -51,11 +51,11 @@ func Each(t *testing.T, f func(t *testing.T, e Engine)) {
 }
 
 // Raw opens a database beside package db, for tests that look at what is stored, or break it.
-func Raw(t testing.TB, url string) *sql.DB {
+func Raw(t testing.TB, at string) *sql.DB {
 	t.Helper()
-	driver, source := "pgx", url
-	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
-		driver, source = "sqlite", "file:"+path+"?_pragma=busy_timeout(10000)"
+	driver, source := "pgx", at
+	if path, ok := strings.CutPrefix(at, "sqlite:"); ok {
+		driver, source = "sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?_pragma=busy_timeout(10000)"
 	}
 	d, err := sql.Open(driver, source)
 	if err != nil {
@@ -71,19 +71,28 @@ func Admin(t testing.TB, database string) string {
 	return theServer(t).url("postgres", database)
 }
 
-// newPostgres makes a role and a database that belongs to it, and that no other role may connect to.
+// newPostgres makes a role, and a schema for it in the one database that all tests share: a whole database takes fifty times as
+// long. They go with the server.
 func newPostgres(t testing.TB) string {
 	t.Helper()
 	s := theServer(t)
-	name := "t" + strings.ReplaceAll(uuid.NewString(), "-", "")
-	s.exec(t,
+	name := newName()
+	s.exec(t, shared, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s'`, name, s.password), fmt.Sprintf(`CREATE SCHEMA AUTHORIZATION %s`, name))
+	return s.url(name, shared)
+}
+
+func newName() string { return "t" + strings.ReplaceAll(uuid.NewString(), "-", "") }
+
+// Database is New of Postgres with a whole database, of the same name as the role that owns it. No other role may connect to it.
+func Database(t testing.TB) string {
+	t.Helper()
+	s := theServer(t)
+	name := newName()
+	s.exec(t, "postgres",
 		fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s'`, name, s.password),
 		fmt.Sprintf(`CREATE DATABASE %s OWNER %s TEMPLATE %s`, name, name, template),
 		fmt.Sprintf(`REVOKE CONNECT, TEMPORARY ON DATABASE %s FROM PUBLIC`, name),
 	)
-	t.Cleanup(func() {
-		s.exec(t, fmt.Sprintf(`DROP DATABASE IF EXISTS %s WITH (FORCE)`, name), fmt.Sprintf(`DROP ROLE IF EXISTS %s`, name))
-	})
 	return s.url(name, name)
 }
 
@@ -92,17 +101,17 @@ func (s *server) url(user, database string) string {
 	return u.String()
 }
 
-// exec runs statements as the administrator, on a connection of its own: a test in a bubble of testing/synctest shares none.
-func (s *server) exec(t testing.TB, statements ...string) {
+// exec runs statements as the administrator in a database, on a connection of its own: a test in a bubble of testing/synctest shares none.
+func (s *server) exec(t testing.TB, database string, statements ...string) {
 	t.Helper()
-	if err := s.run(statements...); err != nil {
+	if err := s.run(database, statements...); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (s *server) run(statements ...string) error {
+func (s *server) run(database string, statements ...string) error {
 	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, s.url("postgres", "postgres"))
+	conn, err := pgx.Connect(ctx, s.url("postgres", database))
 	if err != nil {
 		return err
 	}
@@ -113,4 +122,23 @@ func (s *server) run(statements ...string) error {
 		}
 	}
 	return nil
+}
+
+// Unchecked is Raw on a database whose CHECK constraints hold no more, for tests that break what the database would not let be broken.
+func Unchecked(t testing.TB, at string) *sql.DB {
+	t.Helper()
+	d := Raw(t, at)
+	off := `PRAGMA ignore_check_constraints = 1`
+	if !strings.HasPrefix(at, "sqlite:") {
+		off = `DO $$ DECLARE c record; BEGIN
+			FOR c IN SELECT conrelid::regclass AS t, conname FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0 AND connamespace = current_schema()::regnamespace LOOP
+				EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', c.t, c.conname);
+			END LOOP;
+		END $$`
+	}
+	d.SetMaxOpenConns(1) // the pragma is one connection's
+	if _, err := d.Exec(off); err != nil {
+		t.Fatal(err)
+	}
+	return d
 }

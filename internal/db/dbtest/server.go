@@ -53,9 +53,12 @@ read -r forever
 cd / && rm -rf "$1"
 `
 
-// template is the database that others are copied from. Its texts sort by a language's rules, so that a schema which forgot to
-// say that keys sort by bytes is found out.
-const template = "language"
+// template is the database that others are copied from, shared the one that most tests have a schema in. Their texts sort by
+// a language's rules, so that a schema which forgot to say that keys sort by bytes is found out.
+const (
+	template = "language"
+	shared   = "tests"
+)
 
 func startServer() (*server, error) {
 	bin, err := binaries()
@@ -92,9 +95,12 @@ func startServer() (*server, error) {
 		log, _ := os.ReadFile(filepath.Join(dir, "log"))
 		return nil, fmt.Errorf("PostgreSQL did not start: %w\n%s", err, log)
 	}
-	err = s.run(fmt.Sprintf(`CREATE DATABASE %s TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en'`, template))
+	err = s.run("postgres", fmt.Sprintf(`CREATE DATABASE %s TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en'`, template))
 	if err != nil { // built without ICU, or before 15
-		err = s.run(fmt.Sprintf(`CREATE DATABASE %s TEMPLATE template0`, template))
+		err = s.run("postgres", fmt.Sprintf(`CREATE DATABASE %s TEMPLATE template0`, template))
+	}
+	if err == nil {
+		err = s.run("postgres", fmt.Sprintf(`CREATE DATABASE %s TEMPLATE %s`, shared, template))
 	}
 	return s, err
 }

@@ -17,7 +17,7 @@ func load(tx *db.Tx, n needs, room *stock.Room) error {
 	if err := loadReservations(tx, &n, room); err != nil {
 		return wrap("load reservations", err)
 	}
-	err := tx.QueryWide(`SELECT sku, location, on_hand, reserved, unlimited FROM stock WHERE sku IN (list) ORDER BY sku, location`, list(n.skus), func(rows *sql.Rows) error {
+	err := tx.QueryWide(`SELECT sku, location, on_hand, reserved, unlimited FROM stock WHERE sku IN (list) ORDER BY sku, location FOR UPDATE`, list(n.skus), func(rows *sql.Rows) error {
 		var sku string
 		var l stock.Level
 		var unlimited bool
@@ -57,7 +57,7 @@ func load(tx *db.Tx, n needs, room *stock.Room) error {
 func loadReservations(tx *db.Tx, n *needs, room *stock.Room) error {
 	var known []*stock.Reservation
 	byID := map[string]*stock.Reservation{}
-	err := tx.QueryWide(`SELECT id, owner, state, refusal FROM reservations WHERE id IN (list)`, list(n.reservations), func(rows *sql.Rows) error {
+	err := tx.QueryWide(`SELECT id, owner, state, refusal FROM reservations WHERE id IN (list) ORDER BY id FOR UPDATE`, list(n.reservations), func(rows *sql.Rows) error {
 		v := &stock.Reservation{}
 		var refusal string
 		if err := rows.Scan(&v.ID, &v.Owner, &v.State, &refusal); err != nil {
@@ -137,22 +137,31 @@ func writeStock(tx *db.Tx, items []stock.Item) error {
 }
 
 func writeReservations(tx *db.Tx, all []stock.Reservation, at time.Time) error {
-	args := make([]any, 0, 7*len(all))
+	var changed []any
+	added := make([]any, 0, 7*len(all))
 	lines := make([]any, 0, 4*len(all))
 	for _, v := range all {
 		refusal, err := encodeShortages(v.Shortages)
 		if err != nil {
 			return err
 		}
-		args = append(args, v.ID, string(v.Owner), string(v.State), refusal, v.CorrelationID, v.Created.UnixMicro(), v.Changed.UnixMicro())
-		if v.Created.Equal(at) { // new in this batch; one that was loaded has no Created
-			for _, l := range v.Lines {
-				lines = append(lines, v.ID, l.SKU, stock.Default, l.Qty)
-			}
+		row := []any{v.ID, string(v.Owner), string(v.State), refusal, v.CorrelationID, v.Created.UnixMicro(), v.Changed.UnixMicro()}
+		if !v.Created.Equal(at) { // one that was loaded has no Created
+			changed = append(changed, row...)
+			continue
+		}
+		added = append(added, row...)
+		for _, l := range v.Lines {
+			lines = append(lines, v.ID, l.SKU, stock.Default, l.Qty)
 		}
 	}
-	err := tx.ExecWide(`INSERT INTO reservations (id, owner, state, refusal, correlation_id, created_at, changed_at) VALUES (rows)
-		ON CONFLICT (id) DO UPDATE SET state = excluded.state, refusal = excluded.refusal, changed_at = excluded.changed_at`, 7, args)
+	// No upsert: another replica may have added the same one since this batch looked for it in vain.
+	err := tx.ExecWide(`INSERT INTO reservations (id, owner, state, refusal, correlation_id, created_at, changed_at) VALUES (rows)`, 7, added)
+	if err != nil {
+		return err
+	}
+	err = tx.ExecWide(`INSERT INTO reservations (id, owner, state, refusal, correlation_id, created_at, changed_at) VALUES (rows)
+		ON CONFLICT (id) DO UPDATE SET state = excluded.state, refusal = excluded.refusal, changed_at = excluded.changed_at`, 7, changed)
 	if err != nil {
 		return err
 	}

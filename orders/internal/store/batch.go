@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"database/sql"
 	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/db"
@@ -91,7 +93,8 @@ func beginAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
 	if err != nil {
 		return err
 	}
-	var orders, lines, newKeys []any
+	var orders, lines []any
+	var keyed []*order.Order // whose keys are new
 	for _, c := range cmds {
 		if c.kind != begin {
 			continue
@@ -105,7 +108,7 @@ func beginAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
 				continue
 			}
 			keys[o.Key] = held{o.Payload[:], o.ID}
-			newKeys = append(newKeys, o.Key, o.Payload[:], string(o.ID))
+			keyed = append(keyed, o)
 		}
 		kind, code, detail := rejectionColumns(o.Rejection)
 		orders = append(orders, string(o.ID), string(o.State), o.Currency, o.TotalMinor, o.Customer, o.Payment.Provider, o.Payment.Token,
@@ -123,6 +126,13 @@ func beginAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
 	}
 	if err := tx.ExecWide(`INSERT INTO order_lines (order_id, n, sku, qty, unit_price_minor) VALUES (rows)`, 5, lines); err != nil {
 		return err
+	}
+	// In order, so that two replicas which get the same keys wait for each other in one direction only. The one that
+	// comes second finds the key in its next run.
+	slices.SortFunc(keyed, func(a, b *order.Order) int { return strings.Compare(a.Key, b.Key) })
+	var newKeys []any
+	for _, o := range keyed {
+		newKeys = append(newKeys, o.Key, o.Payload[:], string(o.ID))
 	}
 	return tx.ExecWide(`INSERT INTO idempotency_keys (key, payload, order_id) VALUES (rows)`, 3, newKeys)
 }
@@ -173,6 +183,9 @@ func moveAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
 			micro(o.ReservedAt), micro(o.AuthorizedAt), micro(o.DecidedAt), micro(o.CancelledAt), micro(o.FulfilledAt), micro(o.ReturnedAt), o.Lease.Owner, micro(o.Lease.Until))
 		byID[string(o.ID)] = c
 	}
+	if err := tx.Lock(`SELECT id FROM orders WHERE id IN (list) ORDER BY id FOR UPDATE`, ids(cmds)); err != nil {
+		return err
+	}
 	err := tx.QueryRows(moveStatement, 17, args, func(rows *sql.Rows) error {
 		var id string
 		if err := rows.Scan(&id); err != nil {
@@ -197,6 +210,14 @@ func moveAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
 		}
 	}
 	return tx.QueryWide(`DELETE FROM idempotency_keys WHERE key IN (list) RETURNING key`, free, func(*sql.Rows) error { return nil })
+}
+
+func ids(cmds []*command) []any {
+	all := make([]any, len(cmds))
+	for i, c := range cmds {
+		all[i] = string(c.order.ID)
+	}
+	return all
 }
 
 // rejectionDetail is what reject_detail holds, as JSON.

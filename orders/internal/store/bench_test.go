@@ -1,17 +1,21 @@
 package store
 
 import (
-	"path/filepath"
 	"testing"
+
+	"github.com/orderkeep/orderkeep/internal/db/dbtest"
 )
 
 // BenchmarkPlace is what an order of one line costs in this store: begin and confirm, 64 callers at once.
 func BenchmarkPlace(b *testing.B) {
-	s, err := Open(b.Context(), "sqlite:"+filepath.Join(b.TempDir(), "orders.db"))
-	if err != nil {
-		b.Fatal(err)
+	for _, e := range []dbtest.Engine{dbtest.SQLite, dbtest.Postgres} {
+		b.Run(e.Name, func(b *testing.B) { benchmarkPlace(b, e) })
 	}
-	b.Cleanup(func() { s.Close() })
+}
+
+func benchmarkPlace(b *testing.B, e dbtest.Engine) {
+	s, _ := setup(b, e)
+	b.ResetTimer()
 	b.SetParallelism(32) // times two cores
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {

@@ -158,8 +158,11 @@ func (s *Store) Note(ctx context.Context, id order.ID, eventID string, n order.N
 		if means != order.NoAnswer {
 			answers[means-order.UnitsTaken] = at
 		}
-		changed, err := tx.Exec(`UPDATE orders SET units_taken_at = max(units_taken_at, $1), money_taken_at = max(money_taken_at, $2),
-			units_back_at = max(units_back_at, $3), money_back_at = max(money_back_at, $4) WHERE id = $5`,
+		changed, err := tx.Exec(`UPDATE orders SET 
+			units_taken_at = CASE WHEN units_taken_at < $1 THEN $1 ELSE units_taken_at END,
+			money_taken_at = CASE WHEN money_taken_at < $2 THEN $2 ELSE money_taken_at END,
+			units_back_at = CASE WHEN units_back_at < $3 THEN $3 ELSE units_back_at END,
+			money_back_at = CASE WHEN money_back_at < $4 THEN $4 ELSE money_back_at END WHERE id = $5`,
 			answers[0], answers[1], answers[2], answers[3], string(id))
 		if err != nil {
 			return err

@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/db/dbtest"
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/orders/internal/order"
 	ordersv1 "github.com/orderkeep/orderkeep/orders/v1"
@@ -20,13 +20,13 @@ import (
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func setup(t *testing.T) (*Store, string) {
+func setup(t testing.TB, e dbtest.Engine) (*Store, string) {
 	t.Helper()
-	url := "sqlite:" + filepath.Join(t.TempDir(), "orders.db")
+	url := e.New(t)
 	return reopen(t, url), url
 }
 
-func reopen(t *testing.T, url string) *Store {
+func reopen(t testing.TB, url string) *Store {
 	t.Helper()
 	s, err := Open(t.Context(), url)
 	if err != nil {
@@ -78,312 +78,326 @@ func rejection() *order.Rejection {
 
 func TestWhatIsWrittenIsRead(t *testing.T) {
 	t.Parallel()
-	for name, moves := range map[string][]order.Move{
-		"pending":   nil,
-		"confirmed": {confirm()},
-		"rejected":  {{To: order.Rejected, At: noon.Add(time.Second), Rejection: rejection()}},
-		"undone": {{To: order.Undoing, At: noon, Rejection: rejection(), ReservedAt: noon, Lease: order.Lease{Owner: "r", Until: noon}},
-			{To: order.Rejected, At: noon.Add(time.Second), Rejection: rejection(), ReservedAt: noon}},
-		"cancelled": {confirm(), {To: order.Cancelled, At: noon.Add(time.Hour), Reason: "changed my mind", ReservedAt: noon}},
-		"fulfilled": {confirm(), fulfil()},
-		"returned":  {confirm(), fulfil(), {To: order.Returned, At: noon.Add(2 * time.Hour), Reason: "too small", ReservedAt: noon}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s, url := setup(t)
-			o := pending("key-1")
-			mustBegin(t, s, o)
-			for _, m := range moves {
-				mustMove(t, s, o, m)
-			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			got, err := reopen(t, url).Get(t.Context(), o.ID)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := *o
-			want.Payload = order.Hash{} // stays with the key
-			if want.State.Live() {
-				want.Lease = order.Lease{} // whoever held it is dead
-			}
-			if d := cmp.Diff(&want, got); d != "" {
-				t.Errorf("-want +got:\n%s", d)
-			}
-		})
-	}
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		for name, moves := range map[string][]order.Move{
+			"pending":   nil,
+			"confirmed": {confirm()},
+			"rejected":  {{To: order.Rejected, At: noon.Add(time.Second), Rejection: rejection()}},
+			"undone": {{To: order.Undoing, At: noon, Rejection: rejection(), ReservedAt: noon, Lease: order.Lease{Owner: "r", Until: noon}},
+				{To: order.Rejected, At: noon.Add(time.Second), Rejection: rejection(), ReservedAt: noon}},
+			"cancelled": {confirm(), {To: order.Cancelled, At: noon.Add(time.Hour), Reason: "changed my mind", ReservedAt: noon}},
+			"fulfilled": {confirm(), fulfil()},
+			"returned":  {confirm(), fulfil(), {To: order.Returned, At: noon.Add(2 * time.Hour), Reason: "too small", ReservedAt: noon}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s, url := setup(t, e)
+				o := pending("key-1")
+				mustBegin(t, s, o)
+				for _, m := range moves {
+					mustMove(t, s, o, m)
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				got, err := reopen(t, url).Get(t.Context(), o.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := *o
+				want.Payload = order.Hash{} // stays with the key
+				if want.State.Live() && s.db.Exclusive() {
+					want.Lease = order.Lease{} // whoever held it is dead
+				}
+				if d := cmp.Diff(&want, got); d != "" {
+					t.Errorf("-want +got:\n%s", d)
+				}
+			})
+		}
+	})
 }
 
 func TestMoveLosesToWhoWasFirst(t *testing.T) {
 	t.Parallel()
-	s, _ := setup(t)
-	for range 50 {
-		o := pending("")
-		mustBegin(t, s, o)
-		var wg sync.WaitGroup
-		won := make([]bool, 4)
-		for i := range won {
-			wg.Go(func() {
-				m := confirm()
-				if i%2 == 1 {
-					m = order.Move{To: order.Undoing, At: noon, Rejection: rejection()}
-				}
-				ok, err := s.Move(t.Context(), o, m)
-				if err != nil {
-					t.Error(err)
-				}
-				won[i] = ok
-			})
-		}
-		wg.Wait()
-		winners := 0
-		for i, ok := range won {
-			if !ok {
-				continue
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		s, _ := setup(t, e)
+		for range 50 {
+			o := pending("")
+			mustBegin(t, s, o)
+			var wg sync.WaitGroup
+			won := make([]bool, 4)
+			for i := range won {
+				wg.Go(func() {
+					m := confirm()
+					if i%2 == 1 {
+						m = order.Move{To: order.Undoing, At: noon, Rejection: rejection()}
+					}
+					ok, err := s.Move(t.Context(), o, m)
+					if err != nil {
+						t.Error(err)
+					}
+					won[i] = ok
+				})
 			}
-			winners++
-			got, err := s.Get(t.Context(), o.ID)
-			if err != nil || (got.State == order.Confirmed) != (i%2 == 0) {
-				t.Errorf("driver %d won and the order is %v (%v)", i, got, err)
+			wg.Wait()
+			winners := 0
+			for i, ok := range won {
+				if !ok {
+					continue
+				}
+				winners++
+				got, err := s.Get(t.Context(), o.ID)
+				if err != nil || (got.State == order.Confirmed) != (i%2 == 0) {
+					t.Errorf("driver %d won and the order is %v (%v)", i, got, err)
+				}
+			}
+			if winners != 1 {
+				t.Fatalf("%d drivers moved one order", winners)
 			}
 		}
-		if winners != 1 {
-			t.Fatalf("%d drivers moved one order", winners)
-		}
-	}
+	})
 }
 
 func TestKeyBelongsToOneOrder(t *testing.T) {
 	t.Parallel()
-	s, _ := setup(t)
-	orders := make([]*order.Order, 64)
-	answers := make([]*order.Order, len(orders))
-	var wg sync.WaitGroup
-	for i := range orders {
-		orders[i] = pending("key-1")
-		wg.Go(func() {
-			var err error
-			if answers[i], err = s.Begin(t.Context(), orders[i]); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	var began order.ID
-	for i, a := range answers {
-		if a == nil {
-			if began != "" {
-				t.Fatal("two orders began under one key")
-			}
-			began = orders[i].ID
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		s, _ := setup(t, e)
+		orders := make([]*order.Order, 64)
+		answers := make([]*order.Order, len(orders))
+		var wg sync.WaitGroup
+		for i := range orders {
+			orders[i] = pending("key-1")
+			wg.Go(func() {
+				var err error
+				if answers[i], err = s.Begin(t.Context(), orders[i]); err != nil {
+					t.Error(err)
+				}
+			})
 		}
-	}
-	for _, a := range answers {
-		if a != nil && a.ID != began {
-			t.Errorf("the key gave order %s, want %s", a.ID, began)
+		wg.Wait()
+		var began order.ID
+		for i, a := range answers {
+			if a == nil {
+				if began != "" {
+					t.Fatal("two orders began under one key")
+				}
+				began = orders[i].ID
+			}
 		}
-	}
-	other := pending("key-1")
-	other.Payload = order.Hash{2}
-	if _, err := s.Begin(t.Context(), other); !errors.Is(err, order.ErrReused) {
-		t.Errorf("another payload: got %v, want ErrReused", err)
-	}
-	first, err := s.Get(t.Context(), began)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mustMove(t, s, first, order.Move{To: order.Undoing, At: noon, Rejection: rejection(), FreeKey: true})
-	mustBegin(t, s, other)
+		for _, a := range answers {
+			if a != nil && a.ID != began {
+				t.Errorf("the key gave order %s, want %s", a.ID, began)
+			}
+		}
+		other := pending("key-1")
+		other.Payload = order.Hash{2}
+		if _, err := s.Begin(t.Context(), other); !errors.Is(err, order.ErrReused) {
+			t.Errorf("another payload: got %v, want ErrReused", err)
+		}
+		first, err := s.Get(t.Context(), began)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustMove(t, s, first, order.Move{To: order.Undoing, At: noon, Rejection: rejection(), FreeKey: true})
+		mustBegin(t, s, other)
+	})
 }
 
 func TestEventsAreWrittenWithTheChange(t *testing.T) {
 	t.Parallel()
-	s, _ := setup(t)
-	appended := 0
-	s.Appended = func() { appended++ }
-	o := pending("")
-	mustBegin(t, s, o)
-	mustMove(t, s, o, confirm())
-	stale := *o
-	stale.State = order.Pending
-	if ok, err := s.Move(t.Context(), &stale, confirm()); err != nil || ok {
-		t.Fatalf("a second confirm: %v, %v", ok, err)
-	}
-	mustMove(t, s, o, order.Move{To: order.Cancelled, At: noon, Reason: "r", ReservedAt: noon})
-	sold := pending("")
-	mustBegin(t, s, sold)
-	mustMove(t, s, sold, confirm())
-	mustMove(t, s, sold, fulfil())
-	mustMove(t, s, sold, order.Move{To: order.Returned, At: noon.Add(2 * time.Hour), Reason: "r", ReservedAt: noon})
-	refused := pending("k")
-	refused.State, refused.Rejection, refused.DecidedAt, refused.Lease = order.Rejected, rejection(), noon, order.Lease{}
-	mustBegin(t, s, refused)
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		s, _ := setup(t, e)
+		appended := 0
+		s.Appended = func() { appended++ }
+		o := pending("")
+		mustBegin(t, s, o)
+		mustMove(t, s, o, confirm())
+		stale := *o
+		stale.State = order.Pending
+		if ok, err := s.Move(t.Context(), &stale, confirm()); err != nil || ok {
+			t.Fatalf("a second confirm: %v, %v", ok, err)
+		}
+		mustMove(t, s, o, order.Move{To: order.Cancelled, At: noon, Reason: "r", ReservedAt: noon})
+		sold := pending("")
+		mustBegin(t, s, sold)
+		mustMove(t, s, sold, confirm())
+		mustMove(t, s, sold, fulfil())
+		mustMove(t, s, sold, order.Move{To: order.Returned, At: noon.Add(2 * time.Hour), Reason: "r", ReservedAt: noon})
+		refused := pending("k")
+		refused.State, refused.Rejection, refused.DecidedAt, refused.Lease = order.Rejected, rejection(), noon, order.Lease{}
+		mustBegin(t, s, refused)
 
-	rows, err := s.db.Query(t.Context(), `SELECT type, subject, correlation_id FROM outbox ORDER BY seq`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rows.Close()
-	var got []string
-	for rows.Next() {
-		var typ, subject, corr string
-		if err := rows.Scan(&typ, &subject, &corr); err != nil {
+		rows, err := s.db.Query(t.Context(), `SELECT type, subject, correlation_id FROM outbox ORDER BY seq`)
+		if err != nil {
 			t.Fatal(err)
 		}
-		got = append(got, strings.TrimPrefix(typ, "orderkeep.orders.v1.")+" "+subject+" "+corr)
-	}
-	want := []string{"OrderConfirmed " + string(o.ID) + " corr-1", "OrderCancelled " + string(o.ID) + " corr-1"}
-	for _, e := range []string{"OrderConfirmed", "OrderFulfilled", "OrderReturned"} {
-		want = append(want, e+" "+string(sold.ID)+" corr-1")
-	}
-	want = append(want, "OrderRejected "+string(refused.ID)+" corr-1")
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("-want +got:\n%s", d)
-	}
-	if appended != 6 {
-		t.Errorf("the relay was woken %d times, want 6", appended)
-	}
-	for _, m := range []proto.Message{
-		&ordersv1.OrderFulfilled{OrderId: string(sold.ID), FulfilledAt: timestamppb.New(noon.Add(time.Hour)), Paid: true},
-		&ordersv1.OrderReturned{OrderId: string(sold.ID), Reason: "r", ReturnedAt: timestamppb.New(noon.Add(2 * time.Hour)), Paid: true},
-	} {
-		got := m.ProtoReflect().New().Interface()
-		var data []byte
-		err := s.db.QueryRow(t.Context(), `SELECT data FROM outbox WHERE type = $1`, string(m.ProtoReflect().Descriptor().FullName())).Scan(&data)
-		if err := errors.Join(err, proto.Unmarshal(data, got)); err != nil || !proto.Equal(m, got) {
-			t.Errorf("got %v (%v), want %v", got, err, m)
+		defer rows.Close()
+		var got []string
+		for rows.Next() {
+			var typ, subject, corr string
+			if err := rows.Scan(&typ, &subject, &corr); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, strings.TrimPrefix(typ, "orderkeep.orders.v1.")+" "+subject+" "+corr)
 		}
-	}
+		want := []string{"OrderConfirmed " + string(o.ID) + " corr-1", "OrderCancelled " + string(o.ID) + " corr-1"}
+		for _, e := range []string{"OrderConfirmed", "OrderFulfilled", "OrderReturned"} {
+			want = append(want, e+" "+string(sold.ID)+" corr-1")
+		}
+		want = append(want, "OrderRejected "+string(refused.ID)+" corr-1")
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("-want +got:\n%s", d)
+		}
+		if appended != 6 {
+			t.Errorf("the relay was woken %d times, want 6", appended)
+		}
+		for _, m := range []proto.Message{
+			&ordersv1.OrderFulfilled{OrderId: string(sold.ID), FulfilledAt: timestamppb.New(noon.Add(time.Hour)), Paid: true},
+			&ordersv1.OrderReturned{OrderId: string(sold.ID), Reason: "r", ReturnedAt: timestamppb.New(noon.Add(2 * time.Hour)), Paid: true},
+		} {
+			got := m.ProtoReflect().New().Interface()
+			var data []byte
+			err := s.db.QueryRow(t.Context(), `SELECT data FROM outbox WHERE type = $1`, string(m.ProtoReflect().Descriptor().FullName())).Scan(&data)
+			if err := errors.Join(err, proto.Unmarshal(data, got)); err != nil || !proto.Equal(m, got) {
+				t.Errorf("got %v (%v), want %v", got, err, m)
+			}
+		}
+	})
 }
 
 func TestClaim(t *testing.T) {
 	t.Parallel()
-	s, _ := setup(t)
-	led, due, parked, done := pending(""), pending(""), pending(""), pending("")
-	due.Lease.Until = noon.Add(-time.Second)
-	done.Lease.Until = noon.Add(-time.Second)
-	for _, o := range []*order.Order{led, due, parked, done} {
-		mustBegin(t, s, o)
-	}
-	mustMove(t, s, done, confirm())
-	parked.ReservedAt = noon.Add(-time.Minute)
-	if err := s.Park(t.Context(), parked, noon.Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	claim := func(now time.Time, n int) map[order.ID]bool {
-		t.Helper()
-		claimed, err := s.Claim(t.Context(), "replica-2", now, now.Add(time.Hour), n)
-		if err != nil {
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		s, _ := setup(t, e)
+		led, due, parked, done := pending(""), pending(""), pending(""), pending("")
+		due.Lease.Until = noon.Add(-time.Second)
+		done.Lease.Until = noon.Add(-time.Second)
+		for _, o := range []*order.Order{led, due, parked, done} {
+			mustBegin(t, s, o)
+		}
+		mustMove(t, s, done, confirm())
+		parked.ReservedAt = noon.Add(-time.Minute)
+		if err := s.Park(t.Context(), parked, noon.Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
-		ids := map[order.ID]bool{}
-		for _, o := range claimed {
-			if o.Lease.Owner != "replica-2" || o.Attempts == 0 || len(o.Lines) != 2 {
-				t.Errorf("claimed %+v: not leased to the claimer, or not whole", o)
+		claim := func(now time.Time, n int) map[order.ID]bool {
+			t.Helper()
+			claimed, err := s.Claim(t.Context(), "replica-2", now, now.Add(time.Hour), n)
+			if err != nil {
+				t.Fatal(err)
 			}
-			ids[o.ID] = true
+			ids := map[order.ID]bool{}
+			for _, o := range claimed {
+				if o.Lease.Owner != "replica-2" || o.Attempts == 0 || len(o.Lines) != 2 {
+					t.Errorf("claimed %+v: not leased to the claimer, or not whole", o)
+				}
+				ids[o.ID] = true
+			}
+			return ids
 		}
-		return ids
-	}
-	if d := cmp.Diff(map[order.ID]bool{due.ID: true}, claim(noon, 10)); d != "" {
-		t.Errorf("at noon, -want +got:\n%s", d)
-	}
-	if d := cmp.Diff(map[order.ID]bool{}, claim(noon, 10)); d != "" {
-		t.Errorf("claimed twice:\n%s", d)
-	}
-	if d := cmp.Diff(map[order.ID]bool{led.ID: true}, claim(noon.Add(2*time.Minute), 1)); d != "" {
-		t.Errorf("the longest overdue first, -want +got:\n%s", d)
-	}
-	if d := cmp.Diff(map[order.ID]bool{parked.ID: true}, claim(noon.Add(2*time.Minute), 10)); d != "" {
-		t.Errorf("after the backoff, -want +got:\n%s", d)
-	}
-	if o, err := s.Get(t.Context(), parked.ID); err != nil || !o.ReservedAt.Equal(parked.ReservedAt) {
-		t.Errorf("parked with units held since %v, and found with %+v, %v", parked.ReservedAt, o, err)
-	}
+		if d := cmp.Diff(map[order.ID]bool{due.ID: true}, claim(noon, 10)); d != "" {
+			t.Errorf("at noon, -want +got:\n%s", d)
+		}
+		if d := cmp.Diff(map[order.ID]bool{}, claim(noon, 10)); d != "" {
+			t.Errorf("claimed twice:\n%s", d)
+		}
+		if d := cmp.Diff(map[order.ID]bool{led.ID: true}, claim(noon.Add(2*time.Minute), 1)); d != "" {
+			t.Errorf("the longest overdue first, -want +got:\n%s", d)
+		}
+		if d := cmp.Diff(map[order.ID]bool{parked.ID: true}, claim(noon.Add(2*time.Minute), 10)); d != "" {
+			t.Errorf("after the backoff, -want +got:\n%s", d)
+		}
+		if o, err := s.Get(t.Context(), parked.ID); err != nil || !o.ReservedAt.Equal(parked.ReservedAt) {
+			t.Errorf("parked with units held since %v, and found with %+v, %v", parked.ReservedAt, o, err)
+		}
+	})
 }
 
 func TestNoteIsTakenOnceAndSaysWhatIsBack(t *testing.T) {
 	t.Parallel()
-	s, _ := setup(t)
-	o := pending("")
-	mustBegin(t, s, o)
-	mustMove(t, s, o, confirm())
-	mustMove(t, s, o, order.Move{To: order.Cancelled, At: noon, ReservedAt: noon})
-	nothing := func(*db.Tx) error { return nil }
-	note := order.Note{At: noon.Add(time.Minute), What: "stock_released", Detail: "4 units"}
-	for range 2 {
-		if err := s.Note(t.Context(), o.ID, "event-1", note, order.UnitsBack, nothing); err != nil {
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		s, _ := setup(t, e)
+		o := pending("")
+		mustBegin(t, s, o)
+		mustMove(t, s, o, confirm())
+		mustMove(t, s, o, order.Move{To: order.Cancelled, At: noon, ReservedAt: noon})
+		nothing := func(*db.Tx) error { return nil }
+		note := order.Note{At: noon.Add(time.Minute), What: "stock_released", Detail: "4 units"}
+		for range 2 {
+			if err := s.Note(t.Context(), o.ID, "event-1", note, order.UnitsBack, nothing); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := s.Get(t.Context(), o.ID)
+		if err != nil || got.Undone() || !got.UnitsBackAt.Equal(note.At) {
+			t.Errorf("after the units: %+v, %v", got, err)
+		}
+		if err := s.Note(t.Context(), o.ID, "event-2", order.Note{At: noon, What: "payment_voided"}, order.MoneyBack, nothing); err != nil {
 			t.Fatal(err)
 		}
-	}
-	got, err := s.Get(t.Context(), o.ID)
-	if err != nil || got.Undone() || !got.UnitsBackAt.Equal(note.At) {
-		t.Errorf("after the units: %+v, %v", got, err)
-	}
-	if err := s.Note(t.Context(), o.ID, "event-2", order.Note{At: noon, What: "payment_voided"}, order.MoneyBack, nothing); err != nil {
-		t.Fatal(err)
-	}
-	if got, err = s.Get(t.Context(), o.ID); err != nil || !got.Undone() {
-		t.Errorf("after the money: %+v, %v", got, err)
-	}
-	notes, err := s.Notes(t.Context(), o.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff([]order.Note{{At: noon, What: "payment_voided"}, note}, notes); d != "" {
-		t.Errorf("-want +got:\n%s", d)
-	}
-	undelivered := errors.New("injected")
-	other := pending("")
-	mustBegin(t, s, other)
-	mustMove(t, s, other, confirm())
-	if err := s.Note(t.Context(), other.ID, "event-3", note, order.UnitsBack, func(*db.Tx) error { return undelivered }); !errors.Is(err, undelivered) {
-		t.Fatalf("got %v", err)
-	}
-	if got, err := s.Get(t.Context(), other.ID); err != nil || !got.UnitsBackAt.IsZero() {
-		t.Errorf("the effect stayed without its mark: %+v, %v", got, err)
-	}
-	if err := s.Note(t.Context(), order.NewID(), "event-4", note, order.UnitsBack, nothing); err != nil {
-		t.Errorf("an event about nobody's order: %v", err)
-	}
+		if got, err = s.Get(t.Context(), o.ID); err != nil || !got.Undone() {
+			t.Errorf("after the money: %+v, %v", got, err)
+		}
+		notes, err := s.Notes(t.Context(), o.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff([]order.Note{{At: noon, What: "payment_voided"}, note}, notes); d != "" {
+			t.Errorf("-want +got:\n%s", d)
+		}
+		undelivered := errors.New("injected")
+		other := pending("")
+		mustBegin(t, s, other)
+		mustMove(t, s, other, confirm())
+		if err := s.Note(t.Context(), other.ID, "event-3", note, order.UnitsBack, func(*db.Tx) error { return undelivered }); !errors.Is(err, undelivered) {
+			t.Fatalf("got %v", err)
+		}
+		if got, err := s.Get(t.Context(), other.ID); err != nil || !got.UnitsBackAt.IsZero() {
+			t.Errorf("the effect stayed without its mark: %+v, %v", got, err)
+		}
+		if err := s.Note(t.Context(), order.NewID(), "event-4", note, order.UnitsBack, nothing); err != nil {
+			t.Errorf("an event about nobody's order: %v", err)
+		}
+	})
 }
 
 // Each answer has a time of its own, which a repeated or late event does not take back.
 func TestNoteKeepsEachAnswerApart(t *testing.T) {
 	t.Parallel()
-	s, _ := setup(t)
-	o := pending("")
-	mustBegin(t, s, o)
-	mustMove(t, s, o, confirm())
-	mustMove(t, s, o, fulfil())
-	want := *o
-	want.Payload = order.Hash{}
-	for n, tc := range []struct {
-		means order.Answer
-		at    *time.Time
-	}{{order.NoAnswer, new(time.Time)}, {order.UnitsTaken, &want.UnitsTakenAt}, {order.MoneyTaken, &want.MoneyTakenAt}, {order.UnitsBack, &want.UnitsBackAt}, {order.MoneyBack, &want.MoneyBackAt}} {
-		*tc.at = noon.Add(time.Duration(n+1) * time.Minute)
-		for i, at := range []time.Time{*tc.at, tc.at.Add(-time.Hour)} {
-			err := s.Note(t.Context(), o.ID, fmt.Sprint("event-", n, i), order.Note{At: at, What: "w"}, tc.means, func(*db.Tx) error { return nil })
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		s, _ := setup(t, e)
+		o := pending("")
+		mustBegin(t, s, o)
+		mustMove(t, s, o, confirm())
+		mustMove(t, s, o, fulfil())
+		want := *o
+		want.Payload = order.Hash{}
+		for n, tc := range []struct {
+			means order.Answer
+			at    *time.Time
+		}{{order.NoAnswer, new(time.Time)}, {order.UnitsTaken, &want.UnitsTakenAt}, {order.MoneyTaken, &want.MoneyTakenAt}, {order.UnitsBack, &want.UnitsBackAt}, {order.MoneyBack, &want.MoneyBackAt}} {
+			*tc.at = noon.Add(time.Duration(n+1) * time.Minute)
+			for i, at := range []time.Time{*tc.at, tc.at.Add(-time.Hour)} {
+				err := s.Note(t.Context(), o.ID, fmt.Sprint("event-", n, i), order.Note{At: at, What: "w"}, tc.means, func(*db.Tx) error { return nil })
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, err := s.Get(t.Context(), o.ID)
 			if err != nil {
 				t.Fatal(err)
 			}
+			if d := cmp.Diff(&want, got); d != "" {
+				t.Errorf("after answer %d, -want +got:\n%s", tc.means, d)
+			}
 		}
-		got, err := s.Get(t.Context(), o.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if d := cmp.Diff(&want, got); d != "" {
-			t.Errorf("after answer %d, -want +got:\n%s", tc.means, d)
-		}
-	}
+	})
 }
 
 // A shop keeps millions of orders; recovery looks twice a second, and staff at the few that are not fulfilled.
 func TestHotStatementsGoByAnIndex(t *testing.T) {
 	t.Parallel()
-	s, _ := setup(t)
+	s, _ := setup(t, dbtest.SQLite)
 	for _, statement := range []string{anyDue, claimDue, listByState} {
 		args := make([]any, strings.Count(statement, "$"))
 		for i := range args {
@@ -411,103 +425,112 @@ func TestHotStatementsGoByAnIndex(t *testing.T) {
 
 func TestList(t *testing.T) {
 	t.Parallel()
-	s, _ := setup(t)
-	var all []order.ID // oldest first
-	for i := range 10 {
-		o := pending("")
-		o.PlacedAt = time.Now().UTC().Truncate(time.Microsecond).Add(time.Duration(i-10) * time.Millisecond)
-		o.Customer = fmt.Sprintf("C-%d", i%2)
-		mustBegin(t, s, o)
-		all = append(all, o.ID)
-		switch i % 3 {
-		case 1:
-			mustMove(t, s, o, confirm())
-			if i == 4 {
-				mustMove(t, s, o, fulfil())
-			}
-		case 2:
-			mustMove(t, s, o, order.Move{To: order.Rejected, At: noon, Rejection: rejection()})
-		}
-	}
-	pick := func(keep func(i int) bool) (want []order.ID) {
-		for i := len(all) - 1; i >= 0; i-- {
-			if keep(i) {
-				want = append(want, all[i])
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		s, _ := setup(t, e)
+		var all []order.ID // oldest first
+		for i := range 10 {
+			o := pending("")
+			o.PlacedAt = time.Now().UTC().Truncate(time.Microsecond).Add(time.Duration(i-10) * time.Millisecond)
+			o.Customer = fmt.Sprintf("C-%d", i%2)
+			mustBegin(t, s, o)
+			all = append(all, o.ID)
+			switch i % 3 {
+			case 1:
+				mustMove(t, s, o, confirm())
+				if i == 4 {
+					mustMove(t, s, o, fulfil())
+				}
+			case 2:
+				mustMove(t, s, o, order.Move{To: order.Rejected, At: noon, Rejection: rejection()})
 			}
 		}
-		return want
-	}
-	sixth, err := s.Get(t.Context(), all[6])
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, tc := range []struct {
-		name string
-		f    order.Filter
-		want []order.ID
-	}{
-		{"all, newest first", order.Filter{Limit: 100}, pick(func(int) bool { return true })},
-		{"a page", order.Filter{Limit: 3, Before: all[8]}, pick(func(i int) bool { return i < 8 && i >= 5 })},
-		{"confirmed", order.Filter{Limit: 100, States: []order.State{order.Confirmed}}, pick(func(i int) bool { return i%3 == 1 && i != 4 })},
-		{"fulfilled", order.Filter{Limit: 100, States: []order.State{order.Fulfilled}}, pick(func(i int) bool { return i == 4 })},
-		{"rejected", order.Filter{Limit: 100, States: []order.State{order.Rejected}}, pick(func(i int) bool { return i%3 == 2 })},
-		{"pending", order.Filter{Limit: 100, States: []order.State{order.Pending, order.Undoing}}, pick(func(i int) bool { return i%3 == 0 })},
-		{"a customer's", order.Filter{Limit: 100, Customer: "C-1"}, pick(func(i int) bool { return i%2 == 1 })},
-		{"a customer's confirmed", order.Filter{Limit: 100, Customer: "C-1", States: []order.State{order.Confirmed}}, pick(func(i int) bool { return i%2 == 1 && i%3 == 1 })},
-		{"from a time", order.Filter{Limit: 100, PlacedFrom: sixth.PlacedAt}, pick(func(i int) bool { return i >= 6 })},
-		{"before a time", order.Filter{Limit: 100, PlacedBefore: sixth.PlacedAt}, pick(func(i int) bool { return i < 6 })},
-		{"long ago", order.Filter{Limit: 100, PlacedBefore: noon.AddDate(-20, 0, 0)}, nil},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			orders, err := s.List(t.Context(), tc.f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got []order.ID
-			for _, o := range orders {
-				got = append(got, o.ID)
-				if len(o.Lines) != 2 {
-					t.Errorf("order %s has %d lines, want 2", o.ID, len(o.Lines))
+		pick := func(keep func(i int) bool) (want []order.ID) {
+			for i := len(all) - 1; i >= 0; i-- {
+				if keep(i) {
+					want = append(want, all[i])
 				}
 			}
-			if d := cmp.Diff(tc.want, got); d != "" {
-				t.Errorf("-want +got:\n%s", d)
-			}
-		})
-	}
+			return want
+		}
+		sixth, err := s.Get(t.Context(), all[6])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tc := range []struct {
+			name string
+			f    order.Filter
+			want []order.ID
+		}{
+			{"all, newest first", order.Filter{Limit: 100}, pick(func(int) bool { return true })},
+			{"a page", order.Filter{Limit: 3, Before: all[8]}, pick(func(i int) bool { return i < 8 && i >= 5 })},
+			{"confirmed", order.Filter{Limit: 100, States: []order.State{order.Confirmed}}, pick(func(i int) bool { return i%3 == 1 && i != 4 })},
+			{"fulfilled", order.Filter{Limit: 100, States: []order.State{order.Fulfilled}}, pick(func(i int) bool { return i == 4 })},
+			{"rejected", order.Filter{Limit: 100, States: []order.State{order.Rejected}}, pick(func(i int) bool { return i%3 == 2 })},
+			{"pending", order.Filter{Limit: 100, States: []order.State{order.Pending, order.Undoing}}, pick(func(i int) bool { return i%3 == 0 })},
+			{"a customer's", order.Filter{Limit: 100, Customer: "C-1"}, pick(func(i int) bool { return i%2 == 1 })},
+			{"a customer's confirmed", order.Filter{Limit: 100, Customer: "C-1", States: []order.State{order.Confirmed}}, pick(func(i int) bool { return i%2 == 1 && i%3 == 1 })},
+			{"from a time", order.Filter{Limit: 100, PlacedFrom: sixth.PlacedAt}, pick(func(i int) bool { return i >= 6 })},
+			{"before a time", order.Filter{Limit: 100, PlacedBefore: sixth.PlacedAt}, pick(func(i int) bool { return i < 6 })},
+			{"long ago", order.Filter{Limit: 100, PlacedBefore: noon.AddDate(-20, 0, 0)}, nil},
+		} {
+			t.Run(tc.name, func(t *testing.T) {
+				t.Parallel()
+				orders, err := s.List(t.Context(), tc.f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got []order.ID
+				for _, o := range orders {
+					got = append(got, o.ID)
+					if len(o.Lines) != 2 {
+						t.Errorf("order %s has %d lines, want 2", o.ID, len(o.Lines))
+					}
+				}
+				if d := cmp.Diff(tc.want, got); d != "" {
+					t.Errorf("-want +got:\n%s", d)
+				}
+			})
+		}
+	})
 }
 
 func TestDatabaseRefusesWhatTheCodeMustNeverDo(t *testing.T) {
 	t.Parallel()
-	s, _ := setup(t)
-	o := pending("")
-	mustBegin(t, s, o)
-	for _, q := range []string{
-		`UPDATE orders SET state = 'shipped'`,
-		`UPDATE orders SET total_minor = -1`,
-		`UPDATE orders SET state = 'rejected', decided_at = 1`,
-		`UPDATE orders SET state = 'confirmed'`,
-		`UPDATE orders SET cancelled_at = 1`,
-		`UPDATE orders SET fulfilled_at = 1`,
-		`UPDATE orders SET returned_at = 1`,
-		`UPDATE orders SET state = 'fulfilled', decided_at = 1`,
-		`UPDATE orders SET state = 'fulfilled', fulfilled_at = 1`,
-		`UPDATE orders SET state = 'returned', decided_at = 1, returned_at = 1`,
-		`UPDATE orders SET state = 'returned', decided_at = 1, fulfilled_at = 1`,
-		`UPDATE orders SET currency = ''`,
-		`UPDATE order_lines SET qty = 0`,
-		`UPDATE order_lines SET sku = ''`,
-		`UPDATE order_lines SET unit_price_minor = -1`,
-		`INSERT INTO order_lines (order_id, n, sku, qty, unit_price_minor) VALUES ('nobody', 0, 'A', 1, 0)`,
-		`INSERT INTO idempotency_keys (key, payload, order_id) VALUES ('k', x'00', 'nobody')`,
-	} {
-		err := s.db.Write(t.Context(), func(tx *db.Tx) error { _, err := tx.Exec(q); return err })
-		if err == nil {
-			t.Errorf("the database took %s", q)
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		s, _ := setup(t, e)
+		o := pending("")
+		mustBegin(t, s, o)
+		for _, q := range []string{
+			`UPDATE orders SET state = 'shipped'`,
+			`UPDATE orders SET total_minor = -1`,
+			`UPDATE orders SET state = 'rejected', decided_at = 1`,
+			`UPDATE orders SET state = 'confirmed'`,
+			`UPDATE orders SET cancelled_at = 1`,
+			`UPDATE orders SET fulfilled_at = 1`,
+			`UPDATE orders SET returned_at = 1`,
+			`UPDATE orders SET state = 'fulfilled', decided_at = 1`,
+			`UPDATE orders SET state = 'fulfilled', fulfilled_at = 1`,
+			`UPDATE orders SET state = 'returned', decided_at = 1, returned_at = 1`,
+			`UPDATE orders SET state = 'returned', decided_at = 1, fulfilled_at = 1`,
+			`UPDATE orders SET currency = ''`,
+			`UPDATE order_lines SET qty = 0`,
+			`UPDATE order_lines SET sku = ''`,
+			`UPDATE order_lines SET unit_price_minor = -1`,
+			`INSERT INTO order_lines (order_id, n, sku, qty, unit_price_minor) VALUES ('nobody', 0, 'A', 1, 0)`,
+			`INSERT INTO idempotency_keys (key, payload, order_id) VALUES ('k', '', 'nobody')`,
+		} {
+			err := s.db.Write(t.Context(), func(tx *db.Tx) error { _, err := tx.Exec(q); return err })
+			if err == nil {
+				t.Errorf("the database took %s", q)
+			}
 		}
-	}
-	if _, err := s.Move(t.Context(), o, order.Move{To: order.Cancelled}); err == nil {
-		t.Error("the store took a step that the machine does not have")
-	}
+		if _, err := s.Move(t.Context(), o, order.Move{To: order.Cancelled}); err == nil {
+			t.Error("the store took a step that the machine does not have")
+		}
+	})
+}
+
+func TestBothEnginesHaveOneSchema(t *testing.T) {
+	t.Parallel()
+	dbtest.SameSchema(t, Open)
 }

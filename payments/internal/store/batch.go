@@ -28,6 +28,10 @@ func apply(tx *db.Tx, cmds []*command) error {
 	if err != nil {
 		return err
 	}
+	known := make(map[string]bool, len(records))
+	for id := range records {
+		known[id] = true
+	}
 	var events []outbox.Event
 	changed := map[string]bool{}
 	for _, c := range cmds {
@@ -55,7 +59,7 @@ func apply(tx *db.Tx, cmds []*command) error {
 		c.facts = len(r.Facts)
 		records[c.order], changed[c.order] = r, true
 	}
-	if err := write(tx, records, changed); err != nil {
+	if err := write(tx, records, changed, known); err != nil {
 		return err
 	}
 	if err := outbox.Append(tx, events); err != nil {
@@ -78,7 +82,6 @@ func load(tx *db.Tx, cmds []*command) (map[string]*payment.Record, error) {
 			ids = append(ids, c.order)
 		}
 	}
-	// Sorted, so that an engine with row locks takes them in one order.
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
 	args := make([]any, len(ids))
@@ -86,7 +89,7 @@ func load(tx *db.Tx, cmds []*command) (map[string]*payment.Record, error) {
 		args[i] = id
 	}
 	records := make(map[string]*payment.Record, len(ids))
-	err := tx.QueryWide(`SELECT `+paymentColumns+` FROM payments WHERE order_id IN (list)`, args, func(rows *sql.Rows) error {
+	err := tx.QueryWide(`SELECT `+paymentColumns+` FROM payments WHERE order_id IN (list) ORDER BY order_id FOR UPDATE`, args, func(rows *sql.Rows) error {
 		p, err := scanPayment(rows)
 		if err != nil {
 			return err
@@ -119,22 +122,32 @@ func load(tx *db.Tx, cmds []*command) (map[string]*payment.Record, error) {
 	return records, err
 }
 
-func write(tx *db.Tx, records map[string]*payment.Record, changed map[string]bool) error {
+// write puts the changed records into the tables; known are those that were there before.
+func write(tx *db.Tx, records map[string]*payment.Record, changed, known map[string]bool) error {
 	ids := make([]string, 0, len(changed))
 	for id := range changed {
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
+	added := make([]any, 0, 15*len(ids))
 	payments := make([]any, 0, 15*len(ids))
 	attempts := make([]any, 0, 8*len(ids))
 	for _, id := range ids {
 		r := records[id]
 		p := r.Payment
-		payments = append(payments, p.Order, p.ID, string(p.Status), p.Amount, p.Currency, p.Authorized, p.Captured, p.Voided, p.Refunded,
+		into := &payments
+		if !known[id] {
+			into = &added
+		}
+		*into = append(*into, p.Order, p.ID, string(p.Status), p.Amount, p.Currency, p.Authorized, p.Captured, p.Voided, p.Refunded,
 			p.Provider, p.Token, p.Decline, p.Correlation, micro(p.Created), micro(p.Updated))
 		for _, a := range r.Attempts {
 			attempts = append(attempts, p.Order, string(a.Step), string(a.Result), a.Amount, a.Ref, a.Error, micro(a.Started), micro(a.Ended))
 		}
+	}
+	// No upsert: another replica may have added the same one since this batch looked for it in vain.
+	if err := tx.ExecWide(`INSERT INTO payments (`+paymentColumns+`) VALUES (rows)`, 15, added); err != nil {
+		return err
 	}
 	err := tx.ExecWide(`INSERT INTO payments (`+paymentColumns+`) VALUES (rows)
 		ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, authorized_minor = excluded.authorized_minor,

@@ -12,43 +12,49 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/db/dbtest"
 	"github.com/orderkeep/orderkeep/payments/internal/payment"
 	"github.com/orderkeep/orderkeep/payments/internal/provider/simulated"
 )
 
-// bundle is Payments on files, with the simulated provider behind it.
+// bundle is Payments on its database, with the simulated provider on another behind it.
 type bundle struct {
 	*Store
 	t        *testing.T
-	dir      string
+	at       places
 	provider *simulated.Provider
 	payments *payment.Service
 }
 
-func setup(t *testing.T) *bundle {
-	t.Helper()
-	return reopen(t, t.TempDir())
+// places are the URLs of two databases.
+type places struct{ payments, provider string }
+
+// in is two files in a directory.
+func in(dir string) places {
+	return places{"sqlite:" + filepath.Join(dir, "payments.db"), "sqlite:" + filepath.Join(dir, "provider.db")}
 }
 
-// reopen opens what is in dir, as a process that starts.
-func reopen(t *testing.T, dir string) *bundle {
+func setup(t *testing.T, e dbtest.Engine) *bundle {
 	t.Helper()
-	b := &bundle{t: t, dir: dir}
+	return reopen(t, places{e.New(t), e.New(t)})
+}
+
+// reopen opens what is there, as a process that starts.
+func reopen(t *testing.T, at places) *bundle {
+	t.Helper()
+	b := &bundle{t: t, at: at}
 	var err error
-	if b.Store, err = Open(t.Context(), b.url()); err != nil {
+	if b.Store, err = Open(t.Context(), at.payments); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.Store.Close() })
-	if b.provider, err = simulated.Open(t.Context(), b.providerURL(), nil); err != nil {
+	if b.provider, err = simulated.Open(t.Context(), at.provider, nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.provider.Close() })
 	b.payments = payment.NewService(b.Store, map[string]payment.Provider{simulated.Name: b.provider})
 	return b
 }
-
-func (b *bundle) url() string         { return "sqlite:" + filepath.Join(b.dir, "payments.db") }
-func (b *bundle) providerURL() string { return "sqlite:" + filepath.Join(b.dir, "provider.db") }
 
 func (b *bundle) close() {
 	b.t.Helper()
@@ -127,7 +133,7 @@ func (b *bundle) count(query string) (n int) {
 // inspect is what verify reads.
 func (b *bundle) inspect() (map[string]int64, []audit.Violation, []audit.Claim) {
 	b.t.Helper()
-	s, err := Inspect(b.t.Context(), b.url(), b.providerURL())
+	s, err := Inspect(b.t.Context(), b.at.payments, b.at.provider)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -275,7 +275,7 @@ func apply(tx *db.Tx, cmds []*command) error {
 		args = append(args, k)
 	}
 	charges := map[string]charge{}
-	err := tx.QueryWide(`SELECT `+columns+` FROM charges WHERE key IN (list)`, args, func(rows *sql.Rows) error {
+	err := tx.QueryWide(`SELECT `+columns+` FROM charges WHERE key IN (list) ORDER BY key FOR UPDATE`, args, func(rows *sql.Rows) error {
 		c, err := scan(rows)
 		charges[c.key] = c
 		return err
@@ -283,7 +283,7 @@ func apply(tx *db.Tx, cmds []*command) error {
 	if err != nil {
 		return err
 	}
-	dirty := map[string]bool{}
+	dirty, fresh := map[string]bool{}, map[string]bool{}
 	for _, c := range cmds {
 		if c.change == nil {
 			continue
@@ -296,22 +296,31 @@ func apply(tx *db.Tx, cmds []*command) error {
 		}
 		us := c.at.UnixMicro()
 		if before.state == "" {
+			fresh[c.key] = true
 			c.after.key, c.after.created, c.after.ref = c.key, us, "sim_"+uuid.Must(uuid.NewV7()).String()
 		}
 		c.after.updated = us
 		charges[c.key], dirty[c.key] = c.after, true
 	}
-	args = args[:0]
+	var added, changed []any
 	for _, k := range slices.Compact(keys) {
 		if c := charges[k]; dirty[k] {
-			args = append(args, c.key, string(c.state), c.amount, c.currency, c.authorized, c.captured, c.voided, c.refunded,
+			into := &changed
+			if fresh[k] {
+				into = &added
+			}
+			*into = append(*into, c.key, string(c.state), c.amount, c.currency, c.authorized, c.captured, c.voided, c.refunded,
 				c.decline, c.ref, c.created, c.updated)
 		}
+	}
+	// No upsert: another replica may have added the same one since this batch looked for it in vain.
+	if err := tx.ExecWide(`INSERT INTO charges (`+columns+`) VALUES (rows)`, 12, added); err != nil {
+		return err
 	}
 	err = tx.ExecWide(`INSERT INTO charges (`+columns+`) VALUES (rows)
 		ON CONFLICT (key) DO UPDATE SET state = excluded.state, amount_minor = excluded.amount_minor, authorized_minor = excluded.authorized_minor,
 			captured_minor = excluded.captured_minor, voided_minor = excluded.voided_minor, refunded_minor = excluded.refunded_minor,
-			decline_code = excluded.decline_code, updated_at = excluded.updated_at`, 12, args)
+			decline_code = excluded.decline_code, updated_at = excluded.updated_at`, 12, changed)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,108 @@
+-- +goose Up
+
+-- The same tables as for SQLite. Keys sort by bytes, as they do there and in Go, whatever the database's language.
+
+-- An order. Times are microseconds since 1970 UTC, 0 for "not yet"; money is in minor units.
+CREATE TABLE orders (
+    id             TEXT    COLLATE "C" NOT NULL PRIMARY KEY, -- UUIDv7
+    state          TEXT    NOT NULL CHECK (state IN ('pending', 'undoing', 'confirmed', 'rejected', 'cancelled', 'fulfilled', 'returned')),
+    currency       TEXT    NOT NULL,
+    total_minor    BIGINT  NOT NULL CHECK (total_minor >= 0),
+    customer       TEXT    NOT NULL,
+    provider       TEXT    NOT NULL,
+    token          TEXT    NOT NULL,
+    payment_id     TEXT    NOT NULL DEFAULT '',
+    key            TEXT    COLLATE "C" NOT NULL, -- the idempotency key, or ''
+    correlation_id TEXT    NOT NULL,
+    reject_kind    BIGINT  NOT NULL DEFAULT 0,
+    reject_code    TEXT    NOT NULL DEFAULT '',
+    reject_detail  TEXT    NOT NULL DEFAULT '', -- JSON
+    cancel_reason  TEXT    NOT NULL DEFAULT '',
+    return_reason  TEXT    NOT NULL DEFAULT '',
+    placed_at      BIGINT  NOT NULL,
+    reserved_at    BIGINT  NOT NULL DEFAULT 0,
+    authorized_at  BIGINT  NOT NULL DEFAULT 0,
+    decided_at     BIGINT  NOT NULL DEFAULT 0,
+    cancelled_at   BIGINT  NOT NULL DEFAULT 0,
+    fulfilled_at   BIGINT  NOT NULL DEFAULT 0,
+    returned_at    BIGINT  NOT NULL DEFAULT 0,
+    -- What Inventory and Payments answered, and when it happened there.
+    units_taken_at BIGINT  NOT NULL DEFAULT 0,
+    money_taken_at BIGINT  NOT NULL DEFAULT 0,
+    units_back_at  BIGINT  NOT NULL DEFAULT 0,
+    money_back_at  BIGINT  NOT NULL DEFAULT 0,
+    lease_owner    TEXT    NOT NULL,
+    lease_until    BIGINT  NOT NULL,
+    attempts       BIGINT  NOT NULL DEFAULT 0,
+    CHECK (total_minor = 0 OR currency <> ''),
+    CHECK ((reject_code <> '') = (state IN ('undoing', 'rejected'))),
+    CHECK ((cancelled_at > 0) = (state = 'cancelled')),
+    CHECK ((fulfilled_at > 0) = (state IN ('fulfilled', 'returned'))),
+    CHECK ((returned_at > 0) = (state = 'returned')),
+    CHECK ((decided_at > 0) = (state NOT IN ('pending', 'undoing')))
+);
+
+-- In the long run most orders are fulfilled: the others are found here, recovery's work and what is to be fulfilled among them.
+-- A query that may use it says so with the same state <> 'fulfilled'.
+CREATE INDEX orders_not_fulfilled ON orders (state, id) WHERE state <> 'fulfilled';
+CREATE INDEX orders_by_customer ON orders (customer, id) WHERE customer <> '';
+
+CREATE TABLE order_lines (
+    order_id         TEXT   COLLATE "C" NOT NULL REFERENCES orders (id),
+    n                BIGINT NOT NULL,
+    sku              TEXT   NOT NULL CHECK (sku <> ''),
+    qty              BIGINT NOT NULL CHECK (qty > 0),
+    unit_price_minor BIGINT NOT NULL CHECK (unit_price_minor >= 0),
+    PRIMARY KEY (order_id, n)
+);
+
+CREATE TABLE idempotency_keys (
+    key      TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    payload  BYTEA NOT NULL, -- SHA-256 of what was asked for
+    order_id TEXT COLLATE "C" NOT NULL REFERENCES orders (id)
+);
+
+-- What other contexts said about an order, each event once.
+CREATE TABLE notes (
+    order_id TEXT   COLLATE "C" NOT NULL REFERENCES orders (id),
+    at       BIGINT NOT NULL,
+    event_id TEXT   COLLATE "C" NOT NULL,
+    what     TEXT   NOT NULL,
+    detail   TEXT   NOT NULL,
+    PRIMARY KEY (order_id, at, event_id)
+);
+
+CREATE TABLE outbox (
+    seq            BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id             TEXT   NOT NULL,
+    type           TEXT   NOT NULL,
+    subject        TEXT   NOT NULL,
+    time           BIGINT NOT NULL,
+    correlation_id TEXT   NOT NULL,
+    causation_id   TEXT   NOT NULL,
+    traceparent    TEXT   NOT NULL,
+    data           BYTEA  NOT NULL,
+    position       BIGINT -- the place in the feed; NULL until published
+);
+CREATE INDEX outbox_waiting ON outbox (seq) WHERE position IS NULL;
+CREATE UNIQUE INDEX outbox_position ON outbox (position) WHERE position IS NOT NULL;
+
+CREATE TABLE inbox (
+    seq            BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    consumer       TEXT   NOT NULL,
+    event_id       TEXT   NOT NULL,
+    source         TEXT   NOT NULL,
+    type           TEXT   NOT NULL,
+    subject        TEXT   NOT NULL,
+    time           BIGINT NOT NULL,
+    correlation_id TEXT   NOT NULL,
+    causation_id   TEXT   NOT NULL,
+    traceparent    TEXT   NOT NULL,
+    data           BYTEA  NOT NULL,
+    state          TEXT   NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'done', 'parked')),
+    attempts       BIGINT NOT NULL DEFAULT 0,
+    next_at        BIGINT NOT NULL DEFAULT 0,
+    error          TEXT   NOT NULL DEFAULT '',
+    UNIQUE (consumer, event_id)
+);
+CREATE INDEX inbox_waiting ON inbox (seq) WHERE state <> 'done';

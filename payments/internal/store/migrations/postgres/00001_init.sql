@@ -1,0 +1,79 @@
+-- +goose Up
+
+-- The same tables as for SQLite. Keys sort by bytes, as they do there and in Go, whatever the database's language.
+
+-- One order's money. Times are microseconds since 1970 UTC, amounts minor units.
+CREATE TABLE payments (
+    order_id         TEXT   COLLATE "C" NOT NULL PRIMARY KEY,
+    payment_id       TEXT   NOT NULL, -- '' if the payment was voided before it was asked for
+    status           TEXT   NOT NULL CHECK (status IN ('pending', 'authorized', 'declined', 'capturing', 'captured', 'voiding', 'voided', 'refunding', 'refunded')),
+    amount_minor     BIGINT NOT NULL CHECK (amount_minor >= 0),
+    currency         TEXT   NOT NULL,
+    authorized_minor BIGINT NOT NULL CHECK (authorized_minor >= 0),
+    captured_minor   BIGINT NOT NULL CHECK (captured_minor >= 0),
+    voided_minor     BIGINT NOT NULL CHECK (voided_minor >= 0),
+    refunded_minor   BIGINT NOT NULL CHECK (refunded_minor >= 0),
+    provider         TEXT   NOT NULL,
+    token            TEXT   NOT NULL, -- the provider's; never a card number
+    decline_code     TEXT   NOT NULL,
+    correlation_id   TEXT   NOT NULL,
+    created_at       BIGINT NOT NULL,
+    updated_at       BIGINT NOT NULL,
+    CHECK (authorized_minor <= amount_minor),
+    CHECK (captured_minor <= authorized_minor),
+    CHECK (voided_minor + captured_minor <= authorized_minor),
+    CHECK (refunded_minor <= captured_minor),
+    CHECK (payment_id <> '' OR (status = 'voided' AND amount_minor = 0)),
+    CHECK (status NOT IN ('authorized', 'capturing', 'captured') OR authorized_minor > 0),
+    CHECK (status NOT IN ('captured', 'refunding') OR captured_minor > 0),
+    CHECK (status NOT IN ('declined', 'voided', 'refunded') OR authorized_minor = voided_minor + refunded_minor) -- what has ended holds nothing
+);
+
+-- Each operation on an order's money has one attempt, stored before the provider is called.
+CREATE TABLE attempts (
+    order_id     TEXT   COLLATE "C" NOT NULL REFERENCES payments (order_id),
+    step         TEXT   NOT NULL CHECK (step IN ('authorize', 'capture', 'void', 'refund')),
+    result       TEXT   NOT NULL CHECK (result IN ('started', 'succeeded', 'declined', 'unknown')),
+    amount_minor BIGINT NOT NULL CHECK (amount_minor >= 0),
+    provider_ref TEXT   NOT NULL,
+    error        TEXT   NOT NULL,
+    started_at   BIGINT NOT NULL,
+    ended_at     BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (order_id, step),
+    CHECK ((ended_at > 0) = (result IN ('succeeded', 'declined')))
+);
+
+CREATE TABLE outbox (
+    seq            BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id             TEXT   NOT NULL,
+    type           TEXT   NOT NULL,
+    subject        TEXT   NOT NULL,
+    time           BIGINT NOT NULL,
+    correlation_id TEXT   NOT NULL,
+    causation_id   TEXT   NOT NULL,
+    traceparent    TEXT   NOT NULL,
+    data           BYTEA  NOT NULL,
+    position       BIGINT -- the place in the feed; NULL until published
+);
+CREATE INDEX outbox_waiting ON outbox (seq) WHERE position IS NULL;
+CREATE UNIQUE INDEX outbox_position ON outbox (position) WHERE position IS NOT NULL;
+
+CREATE TABLE inbox (
+    seq            BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    consumer       TEXT   NOT NULL,
+    event_id       TEXT   NOT NULL,
+    source         TEXT   NOT NULL,
+    type           TEXT   NOT NULL,
+    subject        TEXT   NOT NULL,
+    time           BIGINT NOT NULL,
+    correlation_id TEXT   NOT NULL,
+    causation_id   TEXT   NOT NULL,
+    traceparent    TEXT   NOT NULL,
+    data           BYTEA  NOT NULL,
+    state          TEXT   NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'done', 'parked')),
+    attempts       BIGINT NOT NULL DEFAULT 0,
+    next_at        BIGINT NOT NULL DEFAULT 0,
+    error          TEXT   NOT NULL DEFAULT '',
+    UNIQUE (consumer, event_id)
+);
+CREATE INDEX inbox_waiting ON inbox (seq) WHERE state <> 'done';
