@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/audit"
+	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/node"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/inventory/internal/serve"
@@ -56,7 +57,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	return &node.Service{
 		Routes: map[string]http.Handler{
 			"/v1/stock": rest, "/v1/stock.csv": rest, "/v1/reservations": rest, "/reserve": rest,
-			"/v1/events/inventory": relay.Feed(),
+			"/v1/events/inventory": httpd.Exact("/v1/events/inventory", relay.Feed()),
 		},
 		Register: func(r grpc.ServiceRegistrar) { inventoryv1.RegisterInventoryServiceServer(r, serve.NewGRPC(st)) },
 		Ready:    st.Ready,

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/orderkeep/orderkeep/internal/audit"
+	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/node"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/orders/internal/order"
@@ -63,7 +64,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	working.Go(func() { relay.Run(work) })
 	working.Go(func() { inbox.Run(work) })
 	return &node.Service{
-		Routes:   map[string]http.Handler{"/v1/orders": rest, "/orders": rest, "/v1/events": relay.Feed()},
+		Routes:   map[string]http.Handler{"/v1/orders": rest, "/orders": rest, "/v1/events": httpd.Exact("/v1/events", relay.Feed())},
 		Register: func(r grpc.ServiceRegistrar) { ordersv1.RegisterOrdersServiceServer(r, serve.NewGRPC(svc, st)) },
 		Ready:    st.DB().Ping,
 		Close: func(ctx context.Context) error {

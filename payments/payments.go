@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/orderkeep/orderkeep/internal/audit"
+	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/node"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/payments/internal/payment"
@@ -65,7 +66,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	working.Go(func() { relay.Run(work) })
 	working.Go(func() { inbox.Run(work) })
 	return &node.Service{
-		Routes:   map[string]http.Handler{"/v1/payments": rest, "/v1/events/payments": relay.Feed()},
+		Routes:   map[string]http.Handler{"/v1/payments": rest, "/v1/events/payments": httpd.Exact("/v1/events/payments", relay.Feed())},
 		Register: func(r grpc.ServiceRegistrar) { paymentsv1.RegisterPaymentsServiceServer(r, serve.NewGRPC(svc)) },
 		Ready:    func(ctx context.Context) error { return st.DB().Ping(ctx) },
 		Close: func(ctx context.Context) error {

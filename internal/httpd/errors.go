@@ -17,6 +17,8 @@ var (
 	errBodyTooLarge   = fault.New(fault.Invalid, "body_too_large", "The body is too large.")
 	errRequestTimeout = fault.New(fault.Invalid, "request_timeout", "The request did not arrive in time. Send it again, faster.")
 	errMediaType      = fault.New(fault.Invalid, "unsupported_media_type", "The body's media type is not one that this path takes.")
+	errEncoded        = errMediaType.Detailf("The body is compressed or otherwise encoded. Send it as it is, without a Content-Encoding.")
+	errTwoKeys        = fault.New(fault.Invalid, "invalid_idempotency_key", "The request has two Idempotency-Key headers. Send one.")
 	errInvalid        = fault.New(fault.Invalid, "invalid_request", "The request is not valid.")
 	errDeadline       = fault.New(fault.Unavailable, "deadline_exceeded", "It took too long. Look at what has happened before repeating it without an Idempotency-Key.")
 	errInterrupted    = fault.New(fault.Unavailable, "interrupted", "The request was interrupted on our side. Try again in a moment.")

@@ -17,9 +17,6 @@ import (
 // maxItems bounds the fields listed in one problem document: who sent 2,000 bad lines has one bug, not 2,000.
 const maxItems = 20
 
-// errNotUTF8 is what a request's body reads as where it stops being UTF-8.
-var errNotUTF8 = errInvalid.Detailf("The body is not UTF-8.")
-
 func paramsFault(err *ogenerrors.DecodeParamsError) error {
 	var p *ogenerrors.DecodeParamError
 	if !errors.As(err, &p) {

@@ -1,11 +1,9 @@
 package httpd
 
 import (
-	"io"
 	"net/http"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // limit bounds what the handler will read of r's body, or answers and reports false where the header shows that it is
@@ -13,6 +11,10 @@ import (
 func (s *Server) limit(w *answer, r *http.Request) bool {
 	if r.ContentLength == 0 {
 		return true
+	}
+	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		WriteProblem(w, r, errEncoded)
+		return false
 	}
 	limit := s.o.BodyLimit
 	if len(s.o.Large) > 0 {
@@ -34,8 +36,8 @@ func (s *Server) limit(w *answer, r *http.Request) bool {
 		// The server itself holds a body to its announced length; only an unannounced one needs counting.
 		r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, limit)
 	}
-	if ct := r.Header.Get("Content-Type"); strings.HasPrefix(ct, "application/json") {
-		r.Body = &utf8Body{ReadCloser: r.Body}
+	if isJSON(r.Header.Get("Content-Type")) {
+		r.Body = &jsonBody{ReadCloser: r.Body, length: r.ContentLength}
 	}
 	return true
 }
@@ -47,44 +49,4 @@ func (s *Server) large(r *http.Request) (Large, bool) {
 		}
 	}
 	return Large{}, false
-}
-
-// utf8Body is a body that must be UTF-8, as JSON must. What is not would be stored in one place and refused in another.
-type utf8Body struct {
-	io.ReadCloser
-	part [utf8.UTFMax]byte // the beginning of a character whose rest is not read yet
-	n    int
-}
-
-func (t *utf8Body) Read(p []byte) (int, error) {
-	n, err := t.ReadCloser.Read(p)
-	if !t.valid(p[:n]) || err == io.EOF && t.n > 0 {
-		return 0, errNotUTF8
-	}
-	return n, err
-}
-
-func (t *utf8Body) valid(p []byte) bool {
-	for t.n > 0 && len(p) > 0 {
-		t.part[t.n] = p[0]
-		t.n++
-		p = p[1:]
-		switch {
-		case utf8.Valid(t.part[:t.n]):
-			t.n = 0
-		case utf8.FullRune(t.part[:t.n]):
-			return false
-		}
-	}
-	end := len(p)
-	for i := 1; i < utf8.UTFMax && i <= len(p); i++ {
-		if c := p[len(p)-i]; utf8.RuneStart(c) {
-			if !utf8.FullRune(p[len(p)-i:]) {
-				end = len(p) - i
-				t.n = copy(t.part[:], p[end:])
-			}
-			break
-		}
-	}
-	return utf8.Valid(p[:end])
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -196,6 +197,15 @@ func (s *Server) route(w *answer, r *http.Request) {
 		WriteProblem(w, r, errInvalid.Detailf("The path is not UTF-8."))
 		return
 	}
+	if !validQuery(r.URL.RawQuery) {
+		WriteProblem(w, r, errInvalid.Detailf("The query is not well-formed: separate its parameters by &, and write other characters than letters, digits and -._~ as %% and two hexadecimal digits."))
+		return
+	}
+	if len(r.Header["Idempotency-Key"]) > 1 {
+		// The contracts know one, and to choose one of two is to give the other a second effect.
+		WriteProblem(w, r, errTwoKeys)
+		return
+	}
 	for i := range s.prefixes {
 		p := &s.prefixes[i]
 		if len(path) >= len(p.path) && path[:len(p.path)] == p.path && (len(path) == len(p.path) || path[len(p.path)] == '/') {
@@ -208,8 +218,39 @@ func (s *Server) route(w *answer, r *http.Request) {
 	s.page(w, r)
 }
 
+// validQuery reports whether all of a query can be read. The readers below leave out what they cannot read, so that a filter
+// or a cursor with a typing error would answer something else than was asked for.
+func validQuery(query string) bool {
+	if query == "" {
+		return true
+	}
+	values, err := url.ParseQuery(query)
+	for _, vs := range values {
+		for _, v := range vs {
+			if !utf8.ValidString(v) {
+				return false
+			}
+		}
+	}
+	return err == nil
+}
+
+// Exact answers path with h, and what lies below it with not_found: a route is a prefix, and a page that is one thing has
+// nothing below it.
+func Exact(path string, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != path {
+			NotFound(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 func (s *Server) handle(h http.Handler, w *answer, r *http.Request) {
-	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+	// Only a GET without a body can be a stream: for another request to call itself one would be a way around the time
+	// that it has to arrive, and out of the drain's patience.
+	if r.Method == http.MethodGet && r.ContentLength == 0 && strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
 		// A stream has no end of its own: it is cut at a drain, and each part of it has the time of a whole answer.
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()

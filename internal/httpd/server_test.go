@@ -51,6 +51,7 @@ func exchange(t *testing.T, addr string, send ...string) (*http.Response, string
 		t.Fatal(err)
 	}
 	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second)) // a server that never answers fails the test, and does not hang it
 	for _, s := range send {
 		if _, err := io.WriteString(c, s); err != nil {
 			break // the server has heard enough
@@ -179,6 +180,70 @@ func TestSlowClients(t *testing.T) {
 			t.Errorf("%v %s", res, body)
 		}
 	})
+}
+
+// A request that calls itself a stream has no more time to arrive than any other.
+func TestAcceptingAStreamGivesABodyNoMoreTime(t *testing.T) {
+	t.Parallel()
+	_, addr := serve(t, httpd.Options{Routes: orders(t), ReadTimeout: 150 * time.Millisecond})
+	for _, method := range []string{"POST", "GET"} {
+		res, body := exchange(t, addr, method+" /v1/orders HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n", `{"items":`)
+		if want := map[string]int{"POST": 408, "GET": 200}[method]; res == nil || res.StatusCode != want {
+			t.Errorf("%s: %v %s", method, res, body)
+		}
+	}
+}
+
+// A drain ends streams, and lets every other request finish, whatever it accepts.
+func TestAcceptingAStreamDoesNotCutAnOrderOff(t *testing.T) {
+	t.Parallel()
+	begun, cut := make(chan struct{}), make(chan bool, 1)
+	s, addr := serve(t, httpd.Options{Routes: map[string]http.Handler{"/orders": http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(begun)
+		for { // until the drain has begun, which closes the listener last
+			c, err := net.Dial("tcp", r.Host)
+			if err != nil {
+				break
+			}
+			c.Close()
+		}
+		select {
+		case <-r.Context().Done():
+			cut <- true
+		case <-time.After(100 * time.Millisecond): // far more than a context takes to say that it is over
+			cut <- false
+		}
+	})}})
+	answered := make(chan error, 1)
+	go func() {
+		req, _ := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+addr+"/orders", strings.NewReader("{}"))
+		req.Header.Set("Accept", "text/event-stream")
+		res, err := http.DefaultClient.Do(req)
+		if err == nil {
+			res.Body.Close()
+		}
+		answered <- err
+	}()
+	<-begun
+	if err := s.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if <-cut {
+		t.Error("the order under way was cut off")
+	}
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestExact(t *testing.T) {
+	t.Parallel()
+	s := httpd.New(httpd.Options{Routes: map[string]http.Handler{"/v1/events": httpd.Exact("/v1/events", echo())}})
+	for path, want := range map[string]int{"/v1/events": 200, "/v1/events?after=3": 200, "/v1/events/": 404, "/v1/events/x": 404} {
+		if w, _ := do(s, httptest.NewRequest(http.MethodGet, path, nil)); w.Code != want {
+			t.Errorf("GET %s = %d %s", path, w.Code, w.Body)
+		}
+	}
 }
 
 func TestPanicIsOneRequestsTrouble(t *testing.T) {
