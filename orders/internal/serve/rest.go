@@ -5,6 +5,7 @@ package serve
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -91,13 +92,22 @@ func Refused(o *order.Order, replayed bool) error {
 		f.Items = append(f.Items, fault.Item{SKU: s.SKU, Requested: s.Requested, Available: s.Available})
 	}
 	if r.Code == "unknown_sku" {
-		names := make([]string, 0, len(r.Shortages))
-		for _, s := range r.Shortages {
-			names = append(names, s.SKU)
-		}
-		f.Detail += " Unknown: " + strings.Join(names, ", ") + "."
+		f.Detail += " Unknown: " + few(r.Shortages) + "."
 	}
 	return f
+}
+
+// few names at most three in a sentence; items have them all.
+func few(shortages []order.Shortage) string {
+	names := make([]string, 0, 3)
+	for _, s := range shortages[:min(len(shortages), 3)] {
+		names = append(names, s.SKU)
+	}
+	out := strings.Join(names, ", ")
+	if more := len(shortages) - len(names); more > 0 {
+		out += " and " + strconv.Itoa(more) + " more"
+	}
+	return out
 }
 
 // GetOrder implements rest.Handler.
@@ -125,7 +135,7 @@ func (h *REST) ListOrders(ctx context.Context, params rest.ListOrdersParams) (re
 	}
 	if params.Cursor.Set {
 		id, err := uuid.Parse(params.Cursor.Value)
-		if err != nil {
+		if err != nil || id.String() != params.Cursor.Value {
 			return nil, fault.New(fault.Invalid, "invalid_cursor", "The cursor is not one that a page gave. Start without one.")
 		}
 		f.Before = order.ID(id.String())
