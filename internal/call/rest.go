@@ -54,7 +54,7 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	sent := false
 	err := g.do(ctx, func(attempt context.Context) error {
 		r := req.Clone(attempt)
-		if sent && req.Body != nil {
+		if sent && req.Body != nil && req.Body != http.NoBody {
 			if req.GetBody == nil {
 				return fault.New(fault.Internal, "internal", "a request whose body cannot be sent twice")
 			}

@@ -34,8 +34,13 @@ func (s Stock) Reserve(ctx context.Context, o *order.Order) (bool, []order.Short
 	switch r.State {
 	case inventoryv1.ReservationState_RESERVATION_STATE_RESERVED, inventoryv1.ReservationState_RESERVATION_STATE_COMMITTED:
 		return true, nil, nil
+	case inventoryv1.ReservationState_RESERVATION_STATE_REFUSED:
+		return false, named(shortages(r.Shortages), o.Lines), nil
+	case inventoryv1.ReservationState_RESERVATION_STATE_RELEASED:
+		return false, nil, nil
 	}
-	return false, shortages(r.Shortages), nil
+	// A newer Inventory knows states that we do not; to take one of them for a refusal could end an order for nothing.
+	return false, nil, offContract("reserve: state %v", r.State)
 }
 
 // Release implements order.Stock.

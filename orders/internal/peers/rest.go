@@ -3,10 +3,11 @@ package peers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/orderkeep/orderkeep/internal/fault"
@@ -17,19 +18,21 @@ import (
 
 // RESTStock is Inventory over REST.
 //
-// A foreign Inventory that answers 404 to a reservation by id is spoken to in the first contract from then on: POST
-// /reserve, one call a line, SKUs summed. That contract has no release, and no way to ask for the first answer again: what was
-// reserved before a later line is refused stays reserved there, and so does what a repeat after a crash reserves a
-// second time, unless that Inventory honours the Idempotency-Key that each call carries (order id and SKU).
+// An Inventory that knows only the first contract is found out by its 404 for a reservation by id and its answer to POST
+// /reserve, and spoken to in that contract from then on: one call a line, SKUs summed. That contract has no release, no
+// answer to how many there are, and no way to ask for the first answer again: what was reserved before a later line is refused
+// stays reserved there, and so does what a repeat after a crash reserves a second time, unless that Inventory honours the
+// Idempotency-Key that each call carries (order id and SKU). What stays is logged, SKU by SKU; docs/calls.md has
+// the limits.
 type RESTStock struct {
-	c       *inventoryrest.Client
-	base    string
-	client  *http.Client
-	log     *slog.Logger
-	foreign atomic.Bool
+	c      *inventoryrest.Client
+	base   string
+	client *http.Client
+	log    *slog.Logger
+	speaks dialect
 }
 
-// NewRESTStock speaks to the Inventory at the base URL.
+// NewRESTStock speaks to the Inventory at the base URL, with the policy that client has around its calls.
 func NewRESTStock(url string, client *http.Client, log *slog.Logger) (*RESTStock, error) {
 	c, err := inventoryrest.NewClient(url, inventoryrest.WithClient(spotter{client}))
 	if err != nil {
@@ -40,7 +43,7 @@ func NewRESTStock(url string, client *http.Client, log *slog.Logger) (*RESTStock
 
 // Reserve implements order.Stock.
 func (s *RESTStock) Reserve(ctx context.Context, o *order.Order) (bool, []order.Shortage, error) {
-	if s.foreign.Load() {
+	if s.speaks.is(first) {
 		return s.reservePlain(ctx, o)
 	}
 	key, err := uuid.Parse(string(o.ID))
@@ -52,41 +55,63 @@ func (s *RESTStock) Reserve(ctx context.Context, o *order.Order) (bool, []order.
 		req.Lines[i] = inventoryrest.Line{Sku: l.SKU, Qty: l.Qty}
 	}
 	res, err := s.c.Reserve(ctx, req, inventoryrest.ReserveParams{ReservationId: key})
-	if errors.Is(err, errForeign) {
-		s.log.InfoContext(ctx, "inventory knows only the first contract: reserving line by line, without release")
-		s.foreign.Store(true)
+	if errors.Is(err, errForeign) && !s.speaks.is(ours) {
 		return s.reservePlain(ctx, o)
 	}
 	if err != nil {
 		return false, nil, unavailable(err)
 	}
-	if p, ok := res.(*inventoryrest.ProblemStatusCodeWithHeaders); ok {
-		switch p.Response.Error {
+	switch r := res.(type) {
+	case *inventoryrest.Reservation:
+		s.speaks.heard(ours)
+		switch r.State {
+		case inventoryrest.ReservationStateReserved, inventoryrest.ReservationStateCommitted:
+			return true, nil, nil
+		case inventoryrest.ReservationStateReleased:
+			return false, nil, nil
+		}
+		return false, nil, offContract("reserve: state %s", r.State)
+	case *inventoryrest.ProblemStatusCodeWithHeaders:
+		s.speaks.heard(ours)
+		switch r.Response.Error {
 		case "out_of_stock", "unknown_sku":
-			return false, restShortages(p.Response), nil
+			return false, named(restShortages(r.Response), o.Lines), nil
 		case "reservation_released":
 			return false, nil, nil
 		}
-		return false, nil, fault.FromHTTP(p.StatusCode, p.Response.Error, p.Response.Detail)
+		return false, nil, problem(r.StatusCode, r.Response.Error, r.Response.Detail, r.RetryAfter.Value)
 	}
-	return true, nil, nil
+	return false, nil, offContract("reserve: %T", res)
 }
 
 func (s *RESTStock) reservePlain(ctx context.Context, o *order.Order) (bool, []order.Shortage, error) {
 	if !o.ReservedAt.IsZero() {
 		return true, nil, nil // asking again would reserve again
 	}
+	var kept []string
 	for _, l := range perSKU(o.Lines) {
-		held, err := plainReserve(ctx, s.client, s.base, string(o.ID)+":"+l.SKU, l.SKU, l.Qty)
-		if err != nil {
-			return false, nil, err
+		held, short, err := plainReserve(ctx, s.client, s.base, string(o.ID)+":"+l.SKU, l)
+		if err == nil && s.speaks.heard(first) {
+			s.log.InfoContext(ctx, "inventory knows only the first contract: reserving line by line, without release")
 		}
-		if !held {
-			// How many there are is not part of the first contract.
-			return false, []order.Shortage{{SKU: l.SKU, Requested: l.Qty}}, nil
+		if err != nil || !held {
+			s.keeps(ctx, o.ID, kept, err)
+			if err != nil {
+				return false, nil, err
+			}
+			return false, []order.Shortage{short}, nil
 		}
+		kept = append(kept, fmt.Sprintf("%d %s", l.Qty, l.SKU))
 	}
 	return true, nil, nil
+}
+
+// keeps logs what a foreign Inventory holds for an order that did not get all of its lines, so that it can be put back by
+// hand.
+func (s *RESTStock) keeps(ctx context.Context, id order.ID, kept []string, why error) {
+	if len(kept) > 0 {
+		s.log.WarnContext(ctx, "units stay reserved: inventory's contract has no release", "orderId", id, "units", kept, "error", why)
+	}
 }
 
 // perSKU sums the lines of each SKU, in order of first appearance.
@@ -104,26 +129,27 @@ func perSKU(lines []order.Line) []order.Line {
 	return out
 }
 
-// Release implements order.Stock. A foreign Inventory keeps what it reserved.
+// Release implements order.Stock. A foreign Inventory keeps what it reserved. As long as nothing was heard from a peer
+// that only the first contract says, a path that is not there is taken for something between us and it, which passes.
 func (s *RESTStock) Release(ctx context.Context, id order.ID, reason string) error {
-	if s.foreign.Load() {
-		s.log.WarnContext(ctx, "units stay reserved: inventory's contract has no release", "orderId", id, "reason", reason)
-		return nil
-	}
 	key, err := uuid.Parse(string(id))
 	if err != nil {
 		return err
 	}
 	res, err := s.c.Release(ctx, inventoryrest.ReleaseParams{ReservationId: key})
-	if errors.Is(err, errForeign) {
-		s.foreign.Store(true)
-		return s.Release(ctx, id, reason)
+	if errors.Is(err, errFirst) {
+		s.speaks.heard(first)
+	}
+	if errors.Is(err, errForeign) && s.speaks.is(first) {
+		s.log.WarnContext(ctx, "units stay reserved: inventory's contract has no release", "orderId", id, "reason", reason)
+		return nil
 	}
 	if err != nil {
 		return unavailable(err)
 	}
+	s.speaks.heard(ours)
 	if p, ok := res.(*inventoryrest.ProblemStatusCodeWithHeaders); ok {
-		return fault.FromHTTP(p.StatusCode, p.Response.Error, p.Response.Detail)
+		return problem(p.StatusCode, p.Response.Error, p.Response.Detail, p.RetryAfter.Value)
 	}
 	return nil
 }
@@ -134,6 +160,9 @@ func (s *RESTStock) Check(context.Context, []order.Line) ([]order.Shortage, erro
 func restShortages(p inventoryrest.Problem) []order.Shortage {
 	var out []order.Shortage
 	for _, i := range p.Items {
+		if i.Sku.Value == "" {
+			continue
+		}
 		out = append(out, order.Shortage{
 			SKU: i.Sku.Value, Requested: i.Requested.Value, Available: i.Available.Value, Unknown: p.Error == "unknown_sku",
 		})
@@ -141,12 +170,23 @@ func restShortages(p inventoryrest.Problem) []order.Shortage {
 	return out
 }
 
+// named says which SKUs a refusal is about: those that the peer named, or else all that were asked for.
+func named(short []order.Shortage, lines []order.Line) []order.Shortage {
+	if len(short) > 0 {
+		return short
+	}
+	for _, l := range perSKU(lines) {
+		short = append(short, order.Shortage{SKU: l.SKU, Requested: l.Qty})
+	}
+	return short
+}
+
 // RESTCashier is Payments over REST.
 type RESTCashier struct{ c *paymentsrest.Client }
 
-// NewRESTCashier speaks to the Payments at the base URL.
+// NewRESTCashier speaks to the Payments at the base URL, with the policy that client has around its calls.
 func NewRESTCashier(url string, client *http.Client) (*RESTCashier, error) {
-	c, err := paymentsrest.NewClient(url, paymentsrest.WithClient(spotter{client}))
+	c, err := paymentsrest.NewClient(url, paymentsrest.WithClient(client))
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +207,11 @@ func (c *RESTCashier) Authorize(ctx context.Context, o *order.Order) (order.Auth
 	}
 	switch r := res.(type) {
 	case *paymentsrest.AuthorizePaymentOK:
-		return order.Authorization{Outcome: order.Authorized, PaymentID: r.PaymentId}, nil
+		switch r.Status {
+		case paymentsrest.PaymentStatusAuthorized, paymentsrest.PaymentStatusCaptured:
+			return order.Authorization{Outcome: order.Authorized, PaymentID: r.PaymentId}, nil
+		}
+		return order.Authorization{}, offContract("authorize: 200 with status %s", r.Status)
 	case *paymentsrest.AuthorizePaymentAccepted:
 		return order.Authorization{Outcome: order.Unknown, PaymentID: r.PaymentId}, nil
 	case *paymentsrest.ProblemStatusCodeWithHeaders:
@@ -177,9 +221,9 @@ func (c *RESTCashier) Authorize(ctx context.Context, o *order.Order) (order.Auth
 		case "payment_voided":
 			return order.Authorization{Outcome: order.Voided}, nil
 		}
-		return order.Authorization{}, fault.FromHTTP(r.StatusCode, r.Response.Error, r.Response.Detail)
+		return order.Authorization{}, problem(r.StatusCode, r.Response.Error, r.Response.Detail, r.RetryAfter.Value)
 	}
-	return order.Authorization{}, errors.New("authorize: an answer that the contract does not have")
+	return order.Authorization{}, offContract("authorize: %T", res)
 }
 
 // declineCode is the provider's reason, which the problem document carries as an item about the token.
@@ -203,7 +247,7 @@ func (c *RESTCashier) Void(ctx context.Context, id order.ID, _ string) error {
 		return unavailable(err)
 	}
 	if p, ok := res.(*paymentsrest.ProblemStatusCodeWithHeaders); ok {
-		return fault.FromHTTP(p.StatusCode, p.Response.Error, p.Response.Detail)
+		return problem(p.StatusCode, p.Response.Error, p.Response.Detail, p.RetryAfter.Value)
 	}
 	return nil
 }
@@ -219,16 +263,34 @@ func (c *RESTCashier) Refund(ctx context.Context, id order.ID, _ string) error {
 		return unavailable(err)
 	}
 	if p, ok := res.(*paymentsrest.ProblemStatusCodeWithHeaders); ok {
-		return fault.FromHTTP(p.StatusCode, p.Response.Error, p.Response.Detail)
+		return problem(p.StatusCode, p.Response.Error, p.Response.Detail, p.RetryAfter.Value)
 	}
 	return nil
 }
 
-// unavailable gives an error of the wire its kind: whether the peer acted is not known.
+// problem is a peer's problem document as a fault. retryAfter is in seconds, 0 if it was not said.
+func problem(status int, code, detail string, retryAfter int) error {
+	f := fault.FromHTTP(status, code, detail)
+	if f.Kind == fault.Unavailable {
+		f.RetryAfter = time.Duration(min(max(retryAfter, 0), longestRetry)) * time.Second
+	}
+	return f
+}
+
+// unavailable gives an error of the wire its kind: whether the peer acted is not known. The caller's own cancellation stays
+// what it is.
 func unavailable(err error) error {
 	var f *fault.Error
-	if errors.As(err, &f) {
+	if errors.As(err, &f) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return fault.New(fault.Unavailable, "peer_unavailable", "The peer did not answer as its contract says.").Because(err)
+	return errPeer.Because(err)
 }
+
+// offContract is the fault of an answer that the contract does not have.
+func offContract(what string, args ...any) error { return errPeer.Because(fmt.Errorf(what, args...)) }
+
+// longestRetry, in seconds, is where a peer's Retry-After stops being advice.
+const longestRetry = 3600
+
+var errPeer = fault.New(fault.Unavailable, "peer_unavailable", "The peer did not answer as its contract says.")
