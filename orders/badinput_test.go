@@ -105,6 +105,14 @@ var badRequests = map[string]bad{
 	"an order's id of letters": {method: "GET", path: "/v1/orders/mine", status: 400, code: "invalid_request", says: "orderId"},
 	"an order that is not":     {method: "GET", path: "/v1/orders/" + uuid.Nil.String(), status: 404, code: "not_found", says: "no such order"},
 
+	"a card number for a customer":   {body: `{"items":[{"sku":"GIFT","qty":1}],"customer":"4242 4242 4242 4242"}`, status: 400, code: "card_number_refused", says: "Leave it out"},
+	"a reason with a NUL":            {path: "/v1/orders/" + uuid.Nil.String() + "/cancel", body: `{"reason":"a\u0000b"}`, status: 400, code: "invalid_reason", says: "printable"},
+	"a reason of two lines":          {path: "/v1/orders/" + uuid.Nil.String() + "/return", body: `{"reason":"a\nb"}`, status: 400, code: "invalid_reason", says: "printable"},
+	"a reason with a card number":    {path: "/v1/orders/" + uuid.Nil.String() + "/cancel", body: `{"reason":"my card 4242-4242-4242-4242 was stolen"}`, status: 400, code: "card_number_refused", says: "Leave it out"},
+	"a return with a card number":    {path: "/v1/orders/" + uuid.Nil.String() + "/return", body: `{"reason":"to 4242424242424242"}`, status: 400, code: "card_number_refused", says: "Leave it out"},
+	"a reason of 257 characters":     {path: "/v1/orders/" + uuid.Nil.String() + "/cancel", body: `{"reason":"` + strings.Repeat("x", 257) + `"}`, status: 400, code: "invalid_request", says: "at most 256"},
+	"a cancellation that is no JSON": {path: "/v1/orders/" + uuid.Nil.String() + "/cancel", body: `changed my mind`, status: 400, code: "invalid_request", says: "byte 1"},
+
 	"a limit of 0":              {method: "GET", path: "/v1/orders?limit=0", status: 400, code: "invalid_request", says: "at least 1"},
 	"a limit of 1,001":          {method: "GET", path: "/v1/orders?limit=1001", status: 400, code: "invalid_request", says: "at most 1000"},
 	"a limit of words":          {method: "GET", path: "/v1/orders?limit=all", status: 400, code: "invalid_request", says: "whole number"},

@@ -227,6 +227,7 @@ func TestRefusesBadParameters(t *testing.T) {
 	for path, c := range map[string]struct{ field, says string }{
 		"/v1/orders?limit=0":                            {"limit", "at least 1"},
 		"/v1/orders?limit=1001":                         {"limit", "at most 1000"},
+		"/v1/orders?limit=1&limit=2":                    {"limit", "given once"},
 		"/v1/orders?limit=ten":                          {"limit", "whole number"},
 		"/v1/orders?limit=99999999999":                  {"limit", "too large"},
 		"/v1/orders?status=lost":                        {"status", "not one of the values"},

@@ -106,6 +106,8 @@ func complaint(err error) string {
 		return fmt.Sprintf("must have at most %d %s", long.MaxLength, what)
 	case errors.As(err, &regex):
 		return "does not have the form required"
+	case strings.HasSuffix(text, "multiple values"):
+		return "must be given once"
 	case strings.Contains(text, "nil is invalid"):
 		return "is required"
 	case strings.Contains(text, "invalid value"):

@@ -10,8 +10,12 @@ import (
 // what it held; Cancel waits a little for that, and returns the order either way. A pending one is given up. Repeating it
 // does nothing more.
 //
-// Errors: ErrNotFound; ErrFinal when the order was rejected for another reason, or is fulfilled.
+// Errors: ErrReason and ErrCardInText about the reason; ErrNotFound; ErrFinal when the order was rejected for another reason,
+// or is fulfilled.
 func (s *Service) Cancel(ctx context.Context, id ID, reason string) (*Order, error) {
+	if err := checkReason(reason); err != nil {
+		return nil, err
+	}
 	o, err := s.records.Get(ctx, id)
 	if err != nil {
 		return nil, err

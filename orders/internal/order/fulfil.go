@@ -30,8 +30,11 @@ func (s *Service) Fulfil(ctx context.Context, id ID) (*Order, error) {
 // money; Return waits a little for that, and returns the order either way. Repeating it does nothing more. It need not wait
 // for the answers to Fulfil: events of one order are acted on in their order.
 //
-// Errors: ErrNotFound; ErrNotOut when the order was not fulfilled.
+// Errors: ErrReason and ErrCardInText about the reason; ErrNotFound; ErrNotOut when the order was not fulfilled.
 func (s *Service) Return(ctx context.Context, id ID, reason string) (*Order, error) {
+	if err := checkReason(reason); err != nil {
+		return nil, err
+	}
 	o, err := s.advance(ctx, id, Fulfilled, Move{To: Returned, Reason: reason})
 	if err != nil {
 		return nil, err

@@ -139,6 +139,7 @@ const (
 	MaxTotal    = 1<<53 - 1
 	maxSKU      = 128
 	maxCustomer = 256
+	maxReason   = 256
 	maxKey      = 255
 	maxToken    = 255
 )
@@ -164,6 +165,8 @@ var (
 	ErrCurrency        = fault.New(fault.Invalid, "invalid_currency", "")
 	ErrMixedCurrencies = fault.New(fault.Invalid, "mixed_currencies", "An order has one currency. Split it by currency.")
 	ErrCustomer        = fault.New(fault.Invalid, "invalid_customer", "The customer is at most %d characters of printable text.", maxCustomer)
+	ErrReason          = fault.New(fault.Invalid, "invalid_reason", "A reason is at most %d characters of printable text on one line.", maxReason)
+	ErrCardInText      = fault.New(fault.Invalid, "card_number_refused", "The text holds a card number. Leave it out; card numbers are not accepted here.")
 	ErrPayment         = fault.New(fault.Invalid, "payment_required", "The total is above 0: say how it is paid, with payment.provider and payment.token.")
 	ErrToken           = fault.New(fault.Invalid, "invalid_token", "A payment token is 1 to %d characters of printable ASCII without spaces.", maxToken)
 	ErrCard            = fault.New(fault.Invalid, "card_number_refused", "The token is a card number. Send the provider's token for the card instead; card numbers are not accepted here.")
@@ -204,8 +207,11 @@ func New(p Placement, now time.Time) (*Order, error) {
 			return nil, ErrMixedCurrencies
 		}
 	}
-	if len(p.Customer) > maxCustomer || !printable(p.Customer) {
+	if utf8.RuneCountInString(p.Customer) > maxCustomer || !printable(p.Customer) {
 		return nil, ErrCustomer
+	}
+	if card.LooksLikeNumber(p.Customer) {
+		return nil, ErrCardInText
 	}
 	if err := checkPayment(p, total); err != nil {
 		return nil, err
@@ -284,6 +290,17 @@ func (p Placement) hash() Hash {
 	str(p.Provider)
 	str(p.Token)
 	return Hash(h.Sum(nil))
+}
+
+// checkReason looks at the words with which somebody cancels or returns an order: they go into rows, events and timelines.
+func checkReason(reason string) error {
+	switch {
+	case utf8.RuneCountInString(reason) > maxReason || !printable(reason):
+		return ErrReason
+	case card.LooksLikeNumber(reason):
+		return ErrCardInText
+	}
+	return nil
 }
 
 func validKey(key string) bool {

@@ -101,7 +101,7 @@ func Refused(o *order.Order, replayed bool) error {
 func few(shortages []order.Shortage) string {
 	names := make([]string, 0, 3)
 	for _, s := range shortages[:min(len(shortages), 3)] {
-		names = append(names, s.SKU)
+		names = append(names, strconv.Quote(s.SKU))
 	}
 	out := strings.Join(names, ", ")
 	if more := len(shortages) - len(names); more > 0 {
