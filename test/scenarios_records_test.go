@@ -102,22 +102,34 @@ func correlates(t *testing.T, s *shop) {
 	const id = "till-7/2026-03-02"
 	a := s.do(t, http.MethodPost, "/v1/orders", paid(visa, one), "X-Correlation-ID", id)
 	want(t, a, http.StatusCreated, "")
-	c := s.do(t, http.MethodPost, "/v1/orders/"+a.OrderID+"/cancel", nil)
+	c := s.do(t, http.MethodPost, "/v1/orders/"+a.OrderID+"/cancel", nil, "X-Correlation-ID", id)
 	want(t, c, http.StatusOK, "")
 	if got := a.header.Get("X-Correlation-ID"); got != id || a.CorrelationID != id {
 		t.Errorf("the answer has the correlation id %q, the order %q, want %q", got, a.CorrelationID, id)
 	}
-	for _, feed := range []string{"/v1/events", "/v1/events/inventory", "/v1/events/payments"} {
-		told := 0
-		eventually(t, feed+" tells of the order", func() bool {
-			told = 0
+	// What was authorized knows it from the call, what was released and voided from the event.
+	for feed, types := range map[string][]string{
+		"/v1/events":           {toldConfirmed, toldCancelled},
+		"/v1/events/inventory": {"orderkeep.inventory.v1.StockReleased"},
+		"/v1/events/payments":  {"orderkeep.payments.v1.PaymentAuthorized", "orderkeep.payments.v1.PaymentVoided"},
+	} {
+		var told []string
+		eventually(t, feed+" tells what became of the order", func() bool {
+			told = nil
 			for _, e := range s.feed(t, feed) {
-				if e.CorrelationID == id {
-					told++
+				if e.Type == "orderkeep.inventory.v1.StockAdjusted" {
+					continue // the import
+				}
+				told = append(told, e.Type)
+				if e.CorrelationID != id {
+					t.Errorf("%s: %+v, want the correlation id %s", feed, e, id)
 				}
 			}
-			return told > 0
+			return len(told) >= len(types)
 		})
+		if !slices.Equal(told, types) {
+			t.Errorf("%s tells %v, want %v", feed, told, types)
+		}
 	}
 }
 
