@@ -56,7 +56,7 @@ func TestKillUnderLoadBreaksNoPromise(t *testing.T) {
 	}
 	l.account(t, s)
 	s.close(t)
-	t.Logf("%d kills: %d requests asked, %d answered before the kill, %d of them 201; %d orders confirmed in the end",
+	t.Logf("%d kills: %d requests asked, %d answered before the kill, %d of them 201; %d orders confirmed or fulfilled in the end",
 		rounds, l.asked, l.answered, l.promised, l.confirmed)
 	if l.asked == l.answered || l.promised == 0 {
 		t.Error("no request was under way when the process was killed, or none was answered before: the test does not test what it says")
@@ -81,9 +81,9 @@ var besieged = map[string]int{"LASTS": 100_000_000, "SCARCE": 300, "HALF": 5_000
 
 // request is one that a buyer sent, and what came back.
 type request struct {
-	key    string // "" for one that nobody can repeat
-	order  order
-	cancel bool // a buyer who has second thoughts at once
+	key   string // "" for one that nobody can repeat
+	order order
+	then  string // what is done to the order at once when it is confirmed: cancel, fulfil or nothing
 
 	answer answer
 	err    error // no answer
@@ -106,8 +106,8 @@ func (s *shop) besiege(t testing.TB, round int, seed uint64, instant time.Durati
 				asked = append(asked, r)
 				mu.Unlock()
 				r.answer, r.err = s.try(http.MethodPost, "/v1/orders", r.order, "Idempotency-Key", r.key)
-				if r.err == nil && r.cancel && r.answer.status == http.StatusCreated {
-					_, _ = s.try(http.MethodPost, "/v1/orders/"+r.answer.OrderID+"/cancel", nil) // repeated when the dust has settled
+				if r.err == nil && r.then != "" && r.answer.status == http.StatusCreated {
+					_, _ = s.try(http.MethodPost, "/v1/orders/"+r.answer.OrderID+"/"+r.then, nil) // repeated when the dust has settled
 				}
 			}
 		})
@@ -125,7 +125,10 @@ func (s *shop) besiege(t testing.TB, round int, seed uint64, instant time.Durati
 func choose(chance *rand.Rand, name string) *request {
 	tokens := []string{visa, visa, visa, visa, "pm_card_chargeDeclined", "pm_simulated_slow_20ms"}
 	skus := []string{"LASTS", "LASTS", "SCARCE", "HALF", wrapping}
-	r := &request{cancel: chance.IntN(10) == 0}
+	r := &request{}
+	if n := chance.IntN(10); n < 2 {
+		r.then = []string{"cancel", "fulfil"}[n]
+	}
 	if chance.IntN(8) > 0 {
 		r.key = name
 	}
@@ -146,6 +149,9 @@ func choose(chance *rand.Rand, name string) *request {
 	return r
 }
 
+// outcomes are the states that an order is in after what was done to it.
+var outcomes = map[string]state{"cancel": "cancelled", "fulfil": "fulfilled"}
+
 // ledger is what the buyers know, over all rounds.
 type ledger struct {
 	of                                   map[string]string // customer -> the order that was made of the request
@@ -163,7 +169,7 @@ func (l *ledger) settle(t testing.TB, s *shop, asked []*request) {
 		first := r.answer
 		if r.err == nil && first.status == http.StatusCreated {
 			l.promised++
-			if o := s.get(t, "/v1/orders/"+first.OrderID); o.Status != "confirmed" && (!r.cancel || o.Status != "cancelled") {
+			if o := s.get(t, "/v1/orders/"+first.OrderID); o.Status != "confirmed" && (r.then == "" || o.Status != outcomes[r.then]) {
 				t.Errorf("it was answered 201, and is %v", o)
 			}
 		}
@@ -174,8 +180,8 @@ func (l *ledger) settle(t testing.TB, s *shop, asked []*request) {
 				t.Errorf("under the key %s the first answer was %v, and the repeat is %v", r.key, first, r.answer)
 			}
 		}
-		if r.cancel && r.answer.status == http.StatusCreated {
-			want(t, s.do(t, http.MethodPost, "/v1/orders/"+r.answer.OrderID+"/cancel", nil), http.StatusOK, "")
+		if r.then != "" && r.answer.status == http.StatusCreated {
+			want(t, s.do(t, http.MethodPost, "/v1/orders/"+r.answer.OrderID+"/"+r.then, nil), http.StatusOK, "")
 		}
 	}
 	eventually(t, "no order is pending", func() bool { return len(s.newest(t, 1, "status=pending")) == 0 })
@@ -207,7 +213,7 @@ func (l *ledger) match(t testing.TB, s *shop, asked []*request) {
 	t.Helper()
 	live := map[string][]listed{}
 	for _, o := range s.newest(t, 2*len(asked), "") {
-		if o.Status == "confirmed" || o.Status == "cancelled" {
+		if o.Status != "rejected" {
 			live[o.Customer] = append(live[o.Customer], o)
 		}
 	}
@@ -240,7 +246,7 @@ func (l *ledger) account(t testing.TB, s *shop) {
 	sold, live := map[string]int{}, map[string]string{}
 	for _, o := range s.orders(t, "") {
 		switch o.Status {
-		case "confirmed":
+		case "confirmed", "fulfilled":
 			l.confirmed++
 			for _, i := range o.Items {
 				sold[i.SKU] += i.Qty

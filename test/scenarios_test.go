@@ -23,6 +23,7 @@ var scenarios = []scenario{
 	{"a declined card gives the units back", 0, 5, givesBackWhenDeclined},
 	{"an order of total 0 needs no payment", 0, 5, freeOrder},
 	{"cancelling gives units and money back", ownInventory, 5, cancels},
+	{"fulfilling takes units and money for good, and a return brings them back", ownInventory, 5, fulfilsAndReturns},
 
 	{"a key acts once however often it is sent at once", 0, 50, actsOnce},
 	{"of 200 buyers of 50 units exactly 50 get one, ten times", 0, 50, sellsOut},
@@ -170,4 +171,39 @@ func cancels(t *testing.T, s *shop) {
 	want(t, s.do(t, http.MethodPost, "/v1/orders/"+free.OrderID+"/cancel", nil), http.StatusOK, "")
 	eventually(t, "units are back", func() bool { return s.get(t, "/v1/orders/"+free.OrderID).Undo == "done" })
 	s.hasAvailable(t, book, 5)
+}
+
+func fulfilsAndReturns(t *testing.T, s *shop) {
+	a := s.place(t, "", paid(visa, line{book, 2, 1250}, line{wrapping, 1, 100}))
+	want(t, a, http.StatusCreated, "")
+	step := func(verb, status string) {
+		t.Helper()
+		for range 2 { // repeating it does nothing more
+			o := s.do(t, http.MethodPost, "/v1/orders/"+a.OrderID+"/"+verb, nil)
+			if o.status != http.StatusOK || string(o.Status) != status {
+				t.Fatalf("%s: %v", verb, o)
+			}
+		}
+		eventually(t, "Inventory and Payments have acted", func() bool {
+			o := s.get(t, "/v1/orders/"+a.OrderID)
+			return o.Undo != "pending" && o.Settlement != "pending"
+		})
+	}
+	holds := func(onHand, reserved, authorized, captured, refunded int) {
+		t.Helper()
+		if i := s.get(t, "/v1/stock/"+book); i.OnHand != onHand || i.Reserved != reserved {
+			t.Errorf("%v, want %d on hand and %d reserved", i, onHand, reserved)
+		}
+		if p := s.get(t, "/v1/payments/"+a.OrderID); p.AuthorizedMinor != authorized || p.CapturedMinor != captured || p.RefundedMinor != refunded {
+			t.Errorf("%v, want %d authorized, %d captured, %d refunded", p, authorized, captured, refunded)
+		}
+	}
+	holds(5, 2, 2600, 0, 0)
+	want(t, s.do(t, http.MethodPost, "/v1/orders/"+a.OrderID+"/return", nil), http.StatusConflict, "not_returnable")
+	step("fulfil", "fulfilled")
+	holds(3, 0, 2600, 2600, 0)
+	want(t, s.do(t, http.MethodPost, "/v1/orders/"+a.OrderID+"/cancel", nil), http.StatusConflict, "not_cancellable")
+	step("return", "returned")
+	holds(5, 0, 2600, 2600, 2600)
+	want(t, s.do(t, http.MethodPost, "/v1/orders/"+a.OrderID+"/fulfil", nil), http.StatusConflict, "not_fulfillable")
 }

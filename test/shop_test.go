@@ -194,9 +194,9 @@ type answer struct {
 	text   string
 
 	// Of an order, or a problem.
-	OrderID, Reason, Error, CorrelationID, Undo string
-	Status                                      state
-	Items                                       []struct {
+	OrderID, Reason, Error, CorrelationID, Undo, Settlement string
+	Status                                                  state
+	Items                                                   []struct {
 		SKU                  string
 		Requested, Available int
 		Qty                  int
@@ -205,7 +205,7 @@ type answer struct {
 	// Of an item of stock.
 	OnHand, Reserved, Available int
 	// Of a payment.
-	AuthorizedMinor, VoidedMinor, CapturedMinor int
+	AuthorizedMinor, VoidedMinor, CapturedMinor, RefundedMinor int
 }
 
 // state is the status of an order or a payment. That of a problem is the answer's own, and is not looked at here.
