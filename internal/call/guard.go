@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -31,6 +32,8 @@ type guard struct {
 	gate, rate circuitbreaker.CircuitBreaker[any]
 	seats      bulkhead.Bulkhead[any]
 	retry      failsafe.Executor[any] // nil if the method is not repeatable
+	log        *slog.Logger
+	stranger   atomic.Bool // the peer did not speak the contract when it was asked last
 }
 
 // refusal marks an error that the guard made itself: the peer was not asked.
@@ -39,7 +42,7 @@ type refusal struct{ why string }
 func (r refusal) Error() string { return r.why }
 
 func newGuard(p Policy, log *slog.Logger) *guard {
-	g := &guard{policy: p, seats: bulkhead.New[any](uint(p.InFlight))}
+	g := &guard{policy: p, seats: bulkhead.New[any](uint(p.InFlight)), log: log}
 	g.gate = circuitbreaker.NewBuilder[any]().WithFailureThreshold(failuresInRow).WithSuccessThreshold(1).
 		WithDelay(breakerDelay).WithJitterFactor(breakerJitter).
 		OnStateChanged(func(e circuitbreaker.StateChangedEvent) {
@@ -100,9 +103,15 @@ func (g *guard) attempt(ctx context.Context, call func(context.Context) error) e
 	if err == nil {
 		g.gate.RecordSuccess()
 		g.rate.RecordSuccess()
+		if g.stranger.Load() {
+			g.stranger.Store(false)
+		}
 		return nil
 	}
 	err = g.named(err)
+	if errors.Is(err, fault.ErrContract) && !g.stranger.Swap(true) {
+		g.log.ErrorContext(ctx, "the peer speaks another contract: deploy versions that share one", "target", g.policy.Target, "asked", g.policy.Method, "answer", errors.Unwrap(err))
+	}
 	g.record(ctx, err, time.Since(start))
 	return err
 }
@@ -116,7 +125,7 @@ func (g *guard) record(ctx context.Context, err error, took time.Duration) {
 			// This was the probe, and it found nothing out: wait for the next one.
 			g.gate.Open()
 		}
-	case fault.KindOf(err) == fault.Unavailable:
+	case fault.KindOf(err) == fault.Unavailable && !errors.Is(err, fault.ErrContract):
 		g.gate.RecordFailure()
 		g.rate.RecordFailure()
 	default:
@@ -133,6 +142,9 @@ func (g *guard) named(err error) error {
 	var f *fault.Error
 	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &f) && f.Code == "deadline_exceeded" {
 		return fault.New(fault.Unavailable, "deadline_exceeded", "%s did not answer in time.", title(g.policy.Target)).Because(err)
+	}
+	if errors.Is(err, fault.ErrContract) {
+		return fault.ErrContract.Detailf("%s does not speak the version of the contract that it was asked in. Deploy versions that share one.", title(g.policy.Target)).Because(err)
 	}
 	if f != nil && f.Code == fault.Unavailable.String() {
 		return g.unavailable(err)

@@ -1,11 +1,15 @@
 package call
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
@@ -32,8 +36,8 @@ func (r route) matches(method, path string) bool {
 	return true
 }
 
-// Client returns a client for a target that speaks REST: requests go by the policies and carry the correlation id; an
-// answer comes back as it is, and no answer as a fault. Close the body of an answer, as with any client.
+// Client returns a client for a target that speaks REST: requests go by the policies and carry the correlation id and the
+// deadline; an answer comes back as it is, and no answer as a fault. Close the body of an answer, as with any client.
 func (t *Target) Client(base http.RoundTripper) *http.Client {
 	return &http.Client{
 		Transport: transport{t, base},
@@ -49,7 +53,7 @@ type transport struct {
 
 func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
-	g := t.guard(req)
+	g, known := t.guard(req)
 	var answer *http.Response
 	sent := false
 	err := g.do(ctx, func(attempt context.Context) error {
@@ -68,6 +72,9 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if id := telemetry.Correlation(ctx); id != "" {
 			r.Header.Set(telemetry.Header, id)
 		}
+		if end, ok := attempt.Deadline(); ok {
+			r.Header.Set(TimeoutHeader, FormatTimeout(time.Until(end)))
+		}
 		if answer != nil {
 			answer.Body.Close()
 			answer = nil
@@ -80,6 +87,12 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err != nil {
 			return wireFault(attempt, err)
 		}
+		if known && req.Method != http.MethodGet {
+			if err := contractFault(answer); err != nil {
+				answer = nil
+				return err
+			}
+		}
 		return statusFault(res)
 	})
 	if answer != nil && ctx.Err() == nil {
@@ -88,14 +101,36 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, err
 }
 
-func (t transport) guard(req *http.Request) *guard {
+// guard returns the guard of a request, and whether the table names its route.
+func (t transport) guard(req *http.Request) (g *guard, known bool) {
 	for _, r := range t.target.routes {
 		if r.matches(req.Method, req.URL.Path) {
-			return r.guard
+			return r.guard, true
 		}
 	}
 	// The path is not part of the name: ids in it would make a guard for each.
-	return t.target.guard(req.Method)
+	return t.target.guard(req.Method), false
+}
+
+// contractFault is ErrContract if the answer says that a command's route is not there, by the problem document of a server of
+// ours. Commands are named by their caller, so in the contract no id of theirs is unknown.
+func contractFault(res *http.Response) error {
+	if res.StatusCode != http.StatusNotFound && res.StatusCode != http.StatusMethodNotAllowed {
+		return nil
+	}
+	if ct, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); ct != "application/problem+json" {
+		return nil // a foreign peer, which the caller may know how to speak to
+	}
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	res.Body = io.NopCloser(bytes.NewReader(body))
+	var p struct{ Error, Detail string }
+	if err := json.Unmarshal(body, &p); err != nil || p.Error != "not_found" && p.Error != "method_not_allowed" {
+		return nil
+	}
+	return fault.ErrContract.Because(fmt.Errorf("%s: %s", res.Status, p.Detail))
 }
 
 // maxAnswer bounds an answer that is kept in memory. Contracts between contexts answer with less than a kilobyte; a

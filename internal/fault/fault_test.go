@@ -85,7 +85,7 @@ func TestStatusesOfOthersHaveAKind(t *testing.T) {
 	for code, want := range map[codes.Code]fault.Kind{
 		codes.Unauthenticated: fault.Denied, codes.Aborted: fault.Conflict, codes.AlreadyExists: fault.Conflict, codes.OutOfRange: fault.Invalid,
 		codes.ResourceExhausted: fault.Unavailable, codes.DeadlineExceeded: fault.Unavailable, codes.DataLoss: fault.Internal,
-		codes.Unimplemented: fault.Internal, codes.Unknown: fault.Internal,
+		codes.Unimplemented: fault.Unavailable, codes.Unknown: fault.Internal,
 	} {
 		if got := fault.KindOf(fault.FromGRPC(status.Error(code, "x"))); got != want {
 			t.Errorf("gRPC %s became %s, want %s", code, got, want)

@@ -160,7 +160,7 @@ func ToGRPC(err error) error {
 }
 
 // FromGRPC turns what a gRPC client returned into a fault. A deadline or a broken connection is Unavailable: whether
-// the peer acted is not known. The caller's own cancellation stays context.Canceled. Of an internal error the peer's
+// the peer acted is not known. A peer that does not know the method is ErrContract. The caller's own cancellation stays context.Canceled. Of an internal error the peer's
 // text is kept for the log only.
 func FromGRPC(err error) error {
 	if err == nil {
@@ -182,6 +182,8 @@ func FromGRPC(err error) error {
 		return context.Canceled
 	case codes.DeadlineExceeded:
 		return errDeadline.Because(err)
+	case codes.Unimplemented:
+		return ErrContract.Because(err)
 	}
 	kind := kindOfGRPC(s.Code())
 	if kind == Internal {
@@ -202,6 +204,13 @@ func FromGRPC(err error) error {
 }
 
 var errDeadline = New(Unavailable, "deadline_exceeded", "The peer did not answer in time.")
+
+// ErrContract says that a peer does not speak the contract that it was asked in, such as one of another major version:
+// it has not acted. It is Unavailable, because another deployment mends it and the request is right.
+var ErrContract = &Error{
+	Kind: Unavailable, Code: "contract_mismatch", Detail: "The peer does not speak this version of the contract.",
+	RetryAfter: 30 * time.Second, // deploying takes at least that; it also keeps callers from asking again at once
+}
 
 // RetryAfterSeconds is what a Retry-After header says: whole seconds, at least one.
 func (e *Error) RetryAfterSeconds() int {

@@ -3,6 +3,7 @@ package httpd
 import (
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,8 +32,27 @@ func (s *Server) page(w *answer, r *http.Request) {
 		}
 		NotFound(w, r)
 	default:
+		if versioned.MatchString(path) {
+			// For a caller that wants another version, or another service.
+			WriteProblem(w, r, errNotFound.Detailf("There is nothing at this path. This server answers %s; GET /docs lists all.", s.answers()))
+			return
+		}
 		NotFound(w, r)
 	}
+}
+
+// versioned paths belong to the contracts.
+var versioned = regexp.MustCompile(`^/v\d+/`)
+
+func (s *Server) answers() string {
+	var paths []string
+	for _, p := range s.prefixes {
+		if versioned.MatchString(p.path) {
+			paths = append(paths, p.path)
+		}
+	}
+	slices.Sort(paths)
+	return strings.Join(paths, ", ")
 }
 
 func (s *Server) show(w http.ResponseWriter, r *http.Request, path string) {

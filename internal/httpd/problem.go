@@ -8,6 +8,8 @@
 package httpd
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -30,8 +32,9 @@ func ProblemType(code string) string { return "urn:orderkeep:problem:" + code }
 func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	ctx := r.Context()
 	f := answerable(err)
-	// The server ends the context of a request that does not arrive, too; that client is there and wants to know.
-	if ctx.Err() != nil && f.Kind != fault.Invalid {
+	// The server ends the context of a request that does not arrive, too; that client is there and wants to know. So is one
+	// whose own deadline has passed.
+	if errors.Is(ctx.Err(), context.Canceled) && f.Kind != fault.Invalid {
 		w.WriteHeader(statusClientGone)
 		return
 	}

@@ -210,7 +210,7 @@ func (s *Server) route(w *answer, r *http.Request) {
 		p := &s.prefixes[i]
 		if len(path) >= len(p.path) && path[:len(p.path)] == p.path && (len(path) == len(p.path) || path[len(p.path)] == '/') {
 			if s.admit(w, r) && s.limit(w, r) {
-				s.handle(p.handler, w, r)
+				s.within(p.handler, w, r)
 			}
 			return
 		}
@@ -245,6 +245,23 @@ func Exact(path string, h http.Handler) http.Handler {
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+// within handles r for as long as its caller waits.
+func (s *Server) within(h http.Handler, w *answer, r *http.Request) {
+	v := r.Header[call.TimeoutHeader]
+	if v == nil {
+		s.handle(h, w, r)
+		return
+	}
+	d, err := call.ParseTimeout(v[0])
+	if err != nil {
+		WriteProblem(w, r, errInvalid.Detailf("The header %s %s.", call.TimeoutHeader, err))
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), d)
+	defer cancel()
+	s.handle(h, w, r.WithContext(ctx))
 }
 
 func (s *Server) handle(h http.Handler, w *answer, r *http.Request) {

@@ -123,6 +123,9 @@ func (s *Service) Place(ctx context.Context, p Placement) (Result, error) {
 	defer cancel()
 	err = s.drive(ctx, o, true)
 	if errors.Is(err, errNotTaken) {
+		if errors.Is(err, fault.ErrContract) {
+			return Result{}, fault.Of(err)
+		}
 		return Result{}, ErrNoStock.Because(err)
 	}
 	if err != nil {

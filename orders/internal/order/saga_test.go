@@ -26,6 +26,14 @@ func TestPlace(t *testing.T) {
 			return nil, errLost
 		}
 	}
+	stranger := func(call string) chaos {
+		return func(c string) (error, error) {
+			if c == call {
+				return fault.ErrContract, nil
+			}
+			return nil, nil
+		}
+	}
 	unknown := func(c string) (error, error) {
 		if c == "authorize" {
 			return nil, errOutcomeUnknown
@@ -52,6 +60,8 @@ func TestPlace(t *testing.T) {
 		{name: "leaves the order pending when Payments is away", p: placement(1, 500), chaos: lose("authorize", true), state: Pending},
 		{name: "does not take an order when Inventory is away", p: placement(1, 500), chaos: lose("reserve", true), err: ErrNoStock},
 		{name: "does not take an order when Inventory's answer is lost", p: placement(1, 500), chaos: lose("reserve", false), err: ErrNoStock},
+		{name: "does not take an order when Inventory speaks another contract", p: placement(1, 500), chaos: stranger("reserve"), err: fault.ErrContract},
+		{name: "leaves the order pending when Payments speaks another contract", p: placement(1, 500), chaos: stranger("authorize"), state: Pending},
 		{name: "does not take an order that cannot be recorded", p: placement(1, 500), chaos: lose("begin", true), err: errLost},
 		{name: "refuses for certain while the units cannot be given back", p: placement(1, 500), decline: true, chaos: lose("release", true), state: Undoing, code: "payment_declined"},
 	} {
@@ -67,6 +77,9 @@ func TestPlace(t *testing.T) {
 			if !errors.Is(err, tc.err) {
 				t.Fatalf("got error %v, want %v", err, tc.err)
 			}
+			if f := (*fault.Error)(nil); errors.As(tc.err, &f) && fault.Of(err).Code != f.Code {
+				t.Errorf("the caller is told %s, want %s", fault.Of(err).Code, f.Code)
+			}
 			if tc.err == nil {
 				code := ""
 				if r.Order.Rejection != nil {
@@ -81,7 +94,7 @@ func TestPlace(t *testing.T) {
 			s.pass(time.Minute)
 			s.settle(t)
 			s.promises(t, 10)
-			if tc.err == ErrNoStock {
+			if tc.err == ErrNoStock || tc.err == fault.ErrContract {
 				for id, o := range s.store.orders {
 					if o.State != Rejected {
 						t.Errorf("order %s became %s though its caller was told that it was not taken", id, o.State)

@@ -142,7 +142,7 @@ func TestErrorsKeepKindAndCodeOverGRPC(t *testing.T) {
 	}
 	for code, want := range map[codes.Code]fault.Kind{
 		codes.Unauthenticated: fault.Denied, codes.ResourceExhausted: fault.Unavailable, codes.Unknown: fault.Internal,
-		codes.Unimplemented: fault.Internal, codes.DataLoss: fault.Internal, codes.AlreadyExists: fault.Conflict,
+		codes.Unimplemented: fault.Unavailable, codes.DataLoss: fault.Internal, codes.AlreadyExists: fault.Conflict,
 	} {
 		for name, do := range each(t, func(context.Context) error { return status.Error(code, "a stranger's text") }) {
 			if got := kindOf(do(t.Context())); got != want {

@@ -284,6 +284,9 @@ func unavailable(err error) error {
 	if errors.As(err, &f) || errors.Is(err, context.Canceled) {
 		return err
 	}
+	if errors.Is(err, errForeign) {
+		return fault.ErrContract.Because(err)
+	}
 	return errPeer.Because(err)
 }
 
