@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,20 +16,25 @@ import (
 )
 
 // Config is the settings of a process. The tags are kong's: flag, environment, default and help. The defaults stand in
-// the tags alone, so that a Config made by hand says what it means.
+// the tags alone, so that a Config made by hand says what it means; those that differ between programs are names in
+// ${}, which internal/program fills in.
 type Config struct {
-	Listen       string        `name:"listen" env:"ORDERKEEP_LISTEN" default:"127.0.0.1:3000" placeholder:"HOST:PORT" help:"Address to answer on. Port 0 takes a free one. There is no TLS and no authentication: name another host than the loopback only behind something that has both."`
-	Data         string        `name:"data" env:"ORDERKEEP_DATA" default:"orderkeep-data" placeholder:"DIR" help:"Directory of the databases. Made if it is not there; belongs to one process at a time."`
+	// Run names the contexts to run here, by whichever wire they are called. Empty: all that have no address elsewhere.
+	Run []string `kong:"-"`
+
+	Listen       string        `name:"listen" env:"ORDERKEEP_LISTEN" default:"${listen}" help:"Address to answer on. Port 0 takes a free one. There is no TLS and no authentication: name another host than the loopback only behind something that has both."`
+	GRPCListen   string        `name:"grpc-listen" env:"ORDERKEEP_GRPC_LISTEN" default:"${grpc_listen}" help:"Address to answer gRPC on, for contexts in other processes; as open as --listen. Empty: none."`
+	Data         string        `name:"data" env:"ORDERKEEP_DATA" default:"orderkeep-data" placeholder:"DIR" help:"Directory of the databases. Made if it is not there. Each context in it belongs to one process at a time."`
 	OrdersDB     string        `name:"orders-db" env:"ORDERS_DB" placeholder:"URL" help:"Database of Orders. Default: sqlite:DIR/orders.db."`
 	InventoryDB  string        `name:"inventory-db" env:"INVENTORY_DB" placeholder:"URL" help:"Database of Inventory. Default: sqlite:DIR/inventory.db."`
 	PaymentsDB   string        `name:"payments-db" env:"PAYMENTS_DB" placeholder:"URL" help:"Database of Payments. Default: sqlite:DIR/payments.db."`
-	InventoryURL string        `name:"inventory-url" env:"INVENTORY_URL" placeholder:"URL" help:"Where Inventory is, if not in this process: grpc://, grpcs://, http:// or https:// and HOST:PORT."`
-	PaymentsURL  string        `name:"payments-url" env:"PAYMENTS_URL" placeholder:"URL" help:"Where Payments is, if not in this process: grpc://, grpcs://, http:// or https:// and HOST:PORT."`
+	InventoryURL string        `name:"inventory-url" env:"INVENTORY_URL" default:"${inventory_url}" help:"Where Inventory is called, if not within this process: grpc://, grpcs://, http:// or https:// and HOST:PORT."`
+	PaymentsURL  string        `name:"payments-url" env:"PAYMENTS_URL" default:"${payments_url}" help:"Where Payments is called, if not within this process: grpc://, grpcs://, http:// or https:// and HOST:PORT."`
 	RateLimit    rate.Limit    `name:"rate-limit" env:"ORDERKEEP_RATE_LIMIT" default:"0" placeholder:"N/s|m|h" help:"Requests that one client may make, such as 100/s or 6000/m; 0 for any number. Health and documentation are not counted."`
 	RedisURL     string        `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis where the replicas of a service count requests together: redis://HOST:PORT. Default: each process counts for itself."`
 	Proxies      Prefixes      `name:"trusted-proxies" env:"ORDERKEEP_TRUSTED_PROXIES" placeholder:"CIDR" help:"Proxies in front, separated by commas, whose X-Forwarded-For and client header are believed."`
 	ClientHeader string        `name:"client-header" env:"ORDERKEEP_CLIENT_HEADER" placeholder:"NAME" help:"Header in which a trusted proxy that knows its API clients names the one that asks. Default: a client is an address."`
-	BodyLimit    Bytes         `name:"body-limit" env:"ORDERKEEP_BODY_LIMIT" default:"1MiB" placeholder:"SIZE" help:"Largest body of a request. The import of stock has its own limit, 256MiB."`
+	BodyLimit    Bytes         `name:"body-limit" env:"ORDERKEEP_BODY_LIMIT" default:"1MiB" placeholder:"SIZE" help:"Largest body of a request, over REST and gRPC. The import of stock has its own limit, 256MiB."`
 	ReadTimeout  time.Duration `name:"read-timeout" env:"ORDERKEEP_READ_TIMEOUT" default:"30s" help:"Time for a request to arrive whole. The import of stock has 10 minutes."`
 	DrainTimeout time.Duration `name:"drain-timeout" env:"ORDERKEEP_DRAIN_TIMEOUT" default:"30s" help:"Time for the requests under way to finish after SIGTERM."`
 }
@@ -64,16 +70,31 @@ func (c Config) Elsewhere(context string) bool {
 	return c.address(context).value != "" && c.db(context).value == ""
 }
 
-// Check returns all mistakes in the settings at once, each with the name of its setting.
+// Here returns those of a program's contexts that run in this process.
+func (c Config) Here(contexts []Context) []Context {
+	var here []Context
+	for _, x := range contexts {
+		if slices.Contains(c.Run, x.Name) || len(c.Run) == 0 && c.address(x.Name).value == "" {
+			here = append(here, x)
+		}
+	}
+	return here
+}
+
+// Check returns all mistakes in the settings at once, each with the name of its setting. contexts are those that the
+// program has.
 func (c Config) Check(contexts []Context) error {
 	var mistakes []error
 	wrong := func(name, text string, args ...any) {
 		mistakes = append(mistakes, fmt.Errorf("%s: %s", name, fmt.Sprintf(text, args...)))
 	}
-	if _, port, err := net.SplitHostPort(c.Listen); err != nil {
-		wrong("--listen", "%q is not HOST:PORT, such as 127.0.0.1:3000", c.Listen)
-	} else if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		wrong("--listen", "%q has no port between 0 and 65535", c.Listen)
+	if why := listenMistake(c.Listen); why != "" {
+		wrong("--listen", "%s", why)
+	}
+	if c.GRPCListen != "" {
+		if why := listenMistake(c.GRPCListen); why != "" {
+			wrong("--grpc-listen", "%s", why)
+		}
 	}
 	if c.Data == "" {
 		wrong("--data", "name a directory for the databases")
@@ -97,13 +118,18 @@ func (c Config) Check(contexts []Context) error {
 	if c.ClientHeader != "" && len(c.Proxies) == 0 {
 		wrong("--client-header", "is believed from trusted proxies only: name them with --trusted-proxies")
 	}
-	here := map[string]bool{}
-	for _, x := range contexts {
-		here[x.Name] = true
+	for _, name := range c.Run {
+		if !slices.Contains(names(contexts), name) {
+			wrong("--run", "there is no context %q; this program has %s", name, strings.Join(names(contexts), ", "))
+		}
+	}
+	here := c.Here(contexts)
+	if len(here) == 0 && len(c.Run) == 0 && len(contexts) > 0 {
+		wrong("--run", "every context of this program has an address elsewhere: name those that are to run here")
 	}
 	checked := map[string]bool{}
-	for _, x := range contexts {
-		for _, name := range append([]string{x.Name}, x.Peers...) {
+	for _, x := range here {
+		for _, name := range x.Peers {
 			if checked[name] {
 				continue
 			}
@@ -113,27 +139,46 @@ func (c Config) Check(contexts []Context) error {
 				if _, err := parseAddress(s.value); err != nil {
 					wrong(s.name, "%v", err)
 				}
-			} else if !here[name] {
+			} else if !slices.Contains(names(here), name) {
 				wrong(strings.ToUpper(name)+"_URL", "%s calls %s, which does not run in this process: say where it is", x.Name, name)
 			}
 		}
-		if s := c.db(x.Name); s.value != "" && c.address(x.Name).value == "" && !strings.Contains(s.value, ":") {
+		if s := c.db(x.Name); s.value != "" && !strings.Contains(s.value, ":") {
 			wrong(s.name, "is not a URL; this version knows sqlite:/path/to/file.db")
 		}
 	}
 	return errors.Join(mistakes...)
 }
 
+func listenMistake(address string) string {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Sprintf("%q is not HOST:PORT, such as 127.0.0.1:3000", address)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Sprintf("%q has no port between 0 and 65535", address)
+	}
+	return ""
+}
+
+func names(contexts []Context) []string {
+	all := make([]string, len(contexts))
+	for i, x := range contexts {
+		all[i] = x.Name
+	}
+	return all
+}
+
 // parseAddress checks the URL of a context in another process. Its errors do not repeat the URL: it may hold a password.
 func parseAddress(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return nil, errors.New("is not a URL such as grpc://host:3001 or http://host:3001")
+		return nil, errors.New("is not a URL such as grpc://host:3101 or http://host:3001")
 	}
 	switch u.Scheme {
 	case "grpc", "grpcs":
 		if u.Port() == "" {
-			return nil, fmt.Errorf("needs a port, such as %s://host:3001", u.Scheme)
+			return nil, fmt.Errorf("needs a port, such as %s://host:3101", u.Scheme)
 		}
 		if strings.Trim(u.Path, "/") != "" {
 			return nil, fmt.Errorf("has a path, and %s takes none", u.Scheme)

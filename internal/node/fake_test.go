@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -46,14 +47,14 @@ func (j *journal) all() []string {
 
 // fake is a context with a REST route and, as "inventory", a gRPC service.
 type fake struct {
-	name     string
-	peers    []string
-	journal  *journal
-	routes   map[string]http.Handler
-	check    func(context.Context, *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error)
-	notReady error
-	opened   func(context.Context, node.Env) error
-	env      node.Env
+	name    string
+	peers   []string
+	journal *journal
+	routes  map[string]http.Handler
+	check   func(context.Context, *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error)
+	ready   func() error // nil: it is
+	opened  func(context.Context, node.Env) error
+	env     node.Env
 }
 
 type stock struct {
@@ -78,8 +79,13 @@ func (f *fake) context() node.Context {
 			f.journal.note("open %s", f.name)
 			s := &node.Service{
 				Routes: f.routes,
-				Ready:  func(context.Context) error { return f.notReady },
-				Close:  func(context.Context) error { f.journal.note("close %s", f.name); return nil },
+				Ready: func(context.Context) error {
+					if f.ready == nil {
+						return nil
+					}
+					return f.ready()
+				},
+				Close: func(context.Context) error { f.journal.note("close %s", f.name); return nil },
 			}
 			if f.check != nil {
 				s.Register = func(r grpc.ServiceRegistrar) { inventoryv1.RegisterInventoryServiceServer(r, stock{check: f.check}) }
@@ -89,9 +95,20 @@ func (f *fake) context() node.Context {
 	}
 }
 
+// toggle is an error that comes and goes.
+type toggle struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (t *toggle) get() error { t.mu.Lock(); defer t.mu.Unlock(); return t.err }
+
+func (t *toggle) set(err error) { t.mu.Lock(); defer t.mu.Unlock(); t.err = err }
+
 // running is a node under way in this process.
 type running struct {
 	addr string
+	grpc string       // address of the gRPC edge, if it has one
 	stop func() error // drains and returns what Run returned
 	log  *buffer
 }
@@ -136,7 +153,11 @@ func start(t *testing.T, cfg node.Config, contexts ...node.Context) running {
 	select {
 	case addr := <-ready:
 		t.Cleanup(func() { _ = stop() })
-		return running{addr, stop, log}
+		n := running{addr: addr, stop: stop, log: log}
+		if m := regexp.MustCompile(`msg=serving .* grpc=(\S+)`).FindStringSubmatch(log.String()); m != nil {
+			n.grpc = m[1]
+		}
+		return n
 	case err := <-done:
 		cancel()
 		t.Fatalf("the node did not start: %v", err)

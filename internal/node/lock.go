@@ -11,23 +11,42 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// lockData makes the data directory and takes it for this process. The lock ends with the process, however it ends.
-func lockData(dir string) (unlock func(), err error) {
+// lockData makes the data directory and takes the contexts in it for this process: contexts of different processes may
+// share the directory, and no context belongs to two. The locks end with the process, however it ends.
+func lockData(dir string, contexts []Context) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory %s: %w; name one that can be written with --data", dir, reason(err))
 	}
-	path := filepath.Join(dir, "orderkeep.lock")
+	var held []*flock.Flock
+	unlock = func() {
+		for _, l := range held {
+			_ = l.Unlock()
+		}
+	}
+	for _, c := range contexts {
+		l, err := lockContext(dir, c.Name)
+		if err != nil {
+			unlock()
+			return nil, err
+		}
+		held = append(held, l)
+	}
+	return unlock, nil
+}
+
+func lockContext(dir, name string) (*flock.Flock, error) {
+	path := filepath.Join(dir, name+".lock")
 	lock := flock.New(path, flock.SetPermissions(0o600))
 	ok, err := lock.TryLock()
 	if err != nil {
-		return nil, fmt.Errorf("lock the data directory %s: %w; name one that can be written with --data", dir, reason(err))
+		return nil, fmt.Errorf("lock %s in the data directory %s: %w; name one that can be written with --data", name, dir, reason(err))
 	}
 	if !ok {
-		return nil, fmt.Errorf("the data directory %s is in use%s; stop that process, or name another directory with --data", dir, holder(path))
+		return nil, fmt.Errorf("%s in the data directory %s is in use%s; stop that process, or name another directory with --data", name, dir, holder(path))
 	}
 	// The number is for whoever meets the lock; without it the lock holds as well.
 	_ = os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
-	return func() { _ = lock.Unlock() }, nil
+	return lock, nil
 }
 
 func holder(path string) string {

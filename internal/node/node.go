@@ -32,14 +32,7 @@ type opened struct {
 }
 
 func newNode(cfg Config, contexts []Context, log *slog.Logger) *node {
-	n := &node{cfg: cfg, log: log}
-	for _, c := range contexts {
-		// A context with an address lives there.
-		if cfg.address(c.Name).value == "" {
-			n.contexts = append(n.contexts, c)
-		}
-	}
-	return n
+	return &node{cfg: cfg, log: log, contexts: cfg.Here(contexts)}
 }
 
 // open opens all contexts at once, since each waits for its own disk, and joins them when all are open.
@@ -123,10 +116,10 @@ func (n *node) peers(locals map[string]*local) (map[string]map[string]Peer, erro
 func (n *node) peer(name string, here *local) (Peer, error) {
 	target := call.New(name, n.log)
 	n.targets = append(n.targets, target)
-	if here != nil {
+	s := n.cfg.address(name)
+	if s.value == "" {
 		return Peer{Conn: target.Conn(here)}, nil
 	}
-	s := n.cfg.address(name)
 	p, hangUp, err := dial(name, s.value, target)
 	if err != nil {
 		return Peer{}, fmt.Errorf("%s: %w", s.name, err)

@@ -24,33 +24,57 @@ func Run(ctx context.Context, cfg Config, contexts []Context, log *slog.Logger, 
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	unlock, err := lockData(cfg.Data)
+	unlock, err := lockData(cfg.Data, cfg.Here(contexts))
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	listener, err := listen(cfg.Listen)
+	listener, err := listen(cfg.Listen, "--listen")
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
+	var grpcListener net.Listener
+	if cfg.GRPCListen != "" {
+		if grpcListener, err = listen(cfg.GRPCListen, "--grpc-listen"); err != nil {
+			return err
+		}
+		defer grpcListener.Close()
+	}
 	n := newNode(cfg, contexts, log)
 	if err := n.open(ctx); err != nil {
 		return errors.Join(err, n.close(cfg.DrainTimeout))
 	}
-	return n.serve(ctx, stop, listener, ready)
+	return n.serve(ctx, stop, listener, grpcListener, ready)
 }
 
-// serve answers until ctx ends, then drains.
-func (n *node) serve(ctx context.Context, stop func(), listener net.Listener, ready func(addr string)) error {
+// edge is where requests come in.
+type edge struct {
+	serve func() error
+	drain func(context.Context) error
+}
+
+// serve answers until ctx ends or an edge fails, then drains.
+func (n *node) serve(ctx context.Context, stop func(), listener, grpcListener net.Listener, ready func(addr string)) error {
 	server := n.server()
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	addr := listener.Addr().String()
+	edges := []edge{{func() error { return server.Serve(listener) }, server.Drain}}
+	where := []any{"address", "http://" + listener.Addr().String()}
 	warnOpen(n.log, listener.Addr())
-	n.log.Info("serving", "address", "http://"+addr)
+	unready := func() {}
+	if grpcListener != nil {
+		g := n.grpcServer(grpcListener)
+		edges = append(edges, edge{g.Serve, g.Drain})
+		where = append(where, "grpc", grpcListener.Addr().String())
+		warnOpen(n.log, grpcListener.Addr())
+		unready = g.health.end
+	}
+	failed := make(chan error, len(edges))
+	for _, e := range edges {
+		go func() { failed <- e.serve() }()
+	}
+	n.log.Info("serving", where...)
 	if ready != nil {
-		ready(addr)
+		ready(listener.Addr().String())
 	}
 	var err error
 	select {
@@ -60,15 +84,24 @@ func (n *node) serve(ctx context.Context, stop func(), listener net.Listener, re
 		// From here on a signal has its default effect, whoever else waits for it: it ends the process.
 		signal.Reset(os.Interrupt, syscall.SIGTERM)
 		n.log.Info("draining", "timeout", n.cfg.DrainTimeout.String())
-		drain, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
-		err = server.Drain(drain)
-		cancel()
 	}
-	err = errors.Join(err, n.close(n.cfg.DrainTimeout))
+	unready()
+	err = errors.Join(err, n.drain(edges), n.close(n.cfg.DrainTimeout))
 	if err == nil {
 		n.log.Info("stopped")
 	}
 	return err
+}
+
+// drain closes the edges one after the other: a request that came in by the first may need a call through the next.
+func (n *node) drain(edges []edge) error {
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
+	defer cancel()
+	var failures []error
+	for _, e := range edges {
+		failures = append(failures, e.drain(ctx))
+	}
+	return errors.Join(failures...)
 }
 
 func (n *node) server() *httpd.Server {
@@ -89,20 +122,20 @@ func (n *node) server() *httpd.Server {
 	})
 }
 
-// listen opens the address; its errors say what to do.
-func listen(address string) (net.Listener, error) {
+// listen opens the address that a flag names; its errors say what to do.
+func listen(address, flag string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	switch {
 	case err == nil:
 		return l, nil
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s is in use by another process; stop it, or name another address with --listen (port 0 takes a free one)", address)
+		return nil, fmt.Errorf("%s is in use by another process; stop it, or name another address with %s (port 0 takes a free one)", address, flag)
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("%s may not be used by this user; name a port above 1023 with --listen", address)
+		return nil, fmt.Errorf("%s may not be used by this user; name a port above 1023 with %s", address, flag)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return nil, fmt.Errorf("%s is not an address of this machine; name one that is with --listen", address)
+		return nil, fmt.Errorf("%s is not an address of this machine; name one that is with %s", address, flag)
 	}
-	return nil, fmt.Errorf("listen on %s: %w; name another address with --listen", address, err)
+	return nil, fmt.Errorf("listen on %s: %w; name another address with %s", address, err, flag)
 }
 
 // warnOpen says what is missing for an address that others can reach.

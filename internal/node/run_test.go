@@ -64,7 +64,8 @@ func TestWarnsOfAnAddressThatOthersReach(t *testing.T) {
 
 func TestReadiness(t *testing.T) {
 	t.Parallel()
-	bad := &fake{name: "payments", journal: &journal{}, notReady: fault.New(fault.Unavailable, "storage_unavailable", "The file is gone.")}
+	gone := func() error { return fault.New(fault.Unavailable, "storage_unavailable", "The file is gone.") }
+	bad := &fake{name: "payments", journal: &journal{}, ready: gone}
 	good := &fake{name: "inventory", journal: &journal{}}
 	n := start(t, config(t), good.context(), bad.context())
 	code, _, body := get(t, "http://"+n.addr+"/readyz")
@@ -254,7 +255,7 @@ func TestRefusesToStart(t *testing.T) {
 		t.Parallel()
 		cfg := config(t)
 		start(t, cfg, inventory())
-		contains(t, startError(t, cfg, inventory()), cfg.Data, "by process "+strconv.Itoa(os.Getpid()), "--data")
+		contains(t, startError(t, cfg, inventory()), "inventory in the data directory "+cfg.Data, "by process "+strconv.Itoa(os.Getpid()), "--data")
 	})
 	t.Run("on a port in use", func(t *testing.T) {
 		t.Parallel()
@@ -262,6 +263,13 @@ func TestRefusesToStart(t *testing.T) {
 		cfg := config(t)
 		cfg.Listen = first.addr
 		contains(t, startError(t, cfg, inventory()), first.addr, "in use", "--listen")
+	})
+	t.Run("on a port in use for gRPC", func(t *testing.T) {
+		t.Parallel()
+		first := start(t, config(t), inventory())
+		cfg := config(t)
+		cfg.GRPCListen = first.addr
+		contains(t, startError(t, cfg, inventory()), first.addr, "in use", "--grpc-listen")
 	})
 	t.Run("on an address of another machine", func(t *testing.T) {
 		t.Parallel()
@@ -289,8 +297,8 @@ func TestRefusesToStart(t *testing.T) {
 	})
 	t.Run("and says all mistakes at once by name", func(t *testing.T) {
 		t.Parallel()
-		cfg := node.Config{Listen: "nowhere", InventoryURL: "ftp://x", DrainTimeout: -1}
+		cfg := node.Config{Listen: "nowhere", GRPCListen: "3100", InventoryURL: "ftp://x", DrainTimeout: -1}
 		orders := (&fake{name: "orders", peers: []string{"inventory", "payments"}, journal: &journal{}}).context()
-		contains(t, startError(t, cfg, orders), "--listen", "--data", "--body-limit", "--read-timeout", "--drain-timeout", "INVENTORY_URL", "PAYMENTS_URL: orders calls payments")
+		contains(t, startError(t, cfg, orders), "--listen", "--grpc-listen", "--data", "--body-limit", "--read-timeout", "--drain-timeout", "INVENTORY_URL", "PAYMENTS_URL: orders calls payments")
 	})
 }

@@ -7,19 +7,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"time"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"github.com/orderkeep/orderkeep/internal/call"
-	"github.com/orderkeep/orderkeep/internal/fault"
-	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
@@ -86,35 +83,12 @@ func (messages) Clone(in any) (any, error) {
 	return proto.Clone(from), nil
 }
 
-// serverInterceptor is the edge of a context's gRPC contract, on any wire: it takes the correlation id up, turns errors
-// into statuses, logs those whose detail stays here, and makes a panic one call's trouble.
-func serverInterceptor(log *slog.Logger) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (res any, err error) {
-		if id := metadata.ValueFromIncomingContext(ctx, correlationKey); len(id) == 1 && telemetry.ValidCorrelation(id[0]) {
-			ctx = telemetry.WithCorrelation(ctx, id[0])
-		}
-		ctx = telemetry.WithLogger(ctx, log)
-		defer func() {
-			if p := recover(); p != nil {
-				log.ErrorContext(ctx, "handler panicked", "method", info.FullMethod, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-				res, err = nil, fault.ToGRPC(errPanicked)
-			}
-		}()
-		res, err = handler(ctx, req)
-		if err == nil {
-			return res, nil
-		}
-		if fault.KindOf(err) == fault.Internal && ctx.Err() == nil {
-			log.ErrorContext(ctx, "call failed", "method", info.FullMethod, "error", err)
-		}
-		return nil, fault.ToGRPC(err)
-	}
-}
+// pingEvery is how often a client asks over a connection with calls under way whether the peer is still there.
+const pingEvery = 30 * time.Second
 
-var errPanicked = fault.New(fault.Internal, "internal", "the handler panicked")
-
-// correlationKey is telemetry.Header as gRPC metadata has it.
-const correlationKey = "x-correlation-id"
+// reconnect is the wait between two attempts to connect. gRPC's own grows to two minutes, for which a peer that is back
+// would be taken for absent.
+var reconnect = backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second}
 
 // dial makes the peer of a context at an address that Check has accepted. Nothing is connected yet: a peer that is not
 // there is a failed call, not a failed start.
@@ -130,10 +104,11 @@ func dial(name, address string, target *call.Target) (Peer, func() error, error)
 			transport = credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
 		}
 		// dns:/// spreads the calls over all replicas behind a name. The keepalive finds a peer that vanished without a
-		// word; 30 s is above the least that servers bear.
+		// word.
 		conn, err := grpc.NewClient("dns:///"+u.Host, grpc.WithTransportCredentials(transport),
 			grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`), grpc.WithDisableRetry(),
-			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}))
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: 10 * time.Second}),
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: 3 * time.Second}))
 		if err != nil {
 			return Peer{}, nil, fmt.Errorf("dial %s: %w", name, err)
 		}

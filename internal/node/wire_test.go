@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,6 +75,67 @@ func TestPeerElsewhereOverREST(t *testing.T) {
 	}
 }
 
+func TestAddressOfAContextThatRunsHereIsItsWire(t *testing.T) {
+	t.Parallel()
+	far := startInventory(t, func(context.Context, *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error) {
+		return nil, errShelf
+	})
+	orders, here := shop(&journal{}, func(context.Context, *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error) {
+		t.Error("the call did not leave the process")
+		return &inventoryv1.CheckResponse{}, nil
+	})
+	cfg := config(t)
+	cfg.Run, cfg.InventoryURL = []string{"orders", "inventory"}, "grpc://"+far.grpc
+	start(t, cfg, orders.context(), here.context())
+	if _, err := inventoryv1.NewInventoryServiceClient(orders.env.Peers["inventory"].Conn).Check(t.Context(), &inventoryv1.CheckRequest{}); !errors.Is(err, errShelf) {
+		t.Errorf("err = %v", err)
+	}
+}
+
+// Contexts that are named run here, whatever their address: it says by which wire they are called.
+func TestRunNamesTheContexts(t *testing.T) {
+	t.Parallel()
+	contexts := func(j *journal) []node.Context {
+		return []node.Context{
+			(&fake{name: "orders", peers: []string{"inventory"}, journal: j}).context(),
+			(&fake{name: "inventory", journal: j}).context(), (&fake{name: "payments", journal: j}).context(),
+		}
+	}
+	for name, c := range map[string]struct {
+		run     []string
+		address string
+		want    string
+	}{
+		"all by default":                          {nil, "", "inventory orders payments"},
+		"not those that are elsewhere":            {nil, "grpc://stock:3101", "orders payments"},
+		"those named":                             {[]string{"inventory", "payments"}, "", "inventory payments"},
+		"those named though they have an address": {[]string{"orders", "inventory"}, "grpc://127.0.0.1:9", "inventory orders"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j := &journal{}
+			cfg := config(t)
+			cfg.Run, cfg.InventoryURL = c.run, c.address
+			n := start(t, cfg, contexts(j)...)
+			got := strings.ReplaceAll(strings.Join(slices.Sorted(slices.Values(j.all())), " "), "open ", "")
+			if got != c.want {
+				t.Errorf("%s run, want %s", got, c.want)
+			}
+			if err := n.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestOneDataDirectoryHoldsContextsOfSeveralProcesses(t *testing.T) {
+	t.Parallel()
+	cfg := config(t)
+	for _, name := range []string{"orders", "inventory", "payments"} {
+		start(t, cfg, (&fake{name: name, journal: &journal{}}).context())
+	}
+}
+
 func TestSettings(t *testing.T) {
 	t.Parallel()
 	orders := (&fake{name: "orders", peers: []string{"inventory"}, journal: &journal{}}).context()
@@ -86,6 +148,7 @@ func TestSettings(t *testing.T) {
 		change func(*node.Config)
 		want   string // empty: it is right
 	}{
+		"a context that the program lacks":    {func(c *node.Config) { c.Run = []string{"orders", "warehouse"} }, `--run: there is no context "warehouse"; this program has orders`},
 		"an address with a password":          {func(c *node.Config) { c.InventoryURL = "http://me:secret@stock:3001" }, "INVENTORY_URL: must have nothing but"},
 		"an address without a port":           {func(c *node.Config) { c.InventoryURL = "grpc://stock" }, "INVENTORY_URL: needs a port"},
 		"an address with another scheme":      {func(c *node.Config) { c.InventoryURL = "stock:3001" }, "INVENTORY_URL: must begin with"},
