@@ -15,8 +15,8 @@ run: ## start everything on http://127.0.0.1:3000, data in ./orderkeep-data
 demo: ## start with sample stock and a week of real sales, and stay up
 	go run ./cmd/orderkeep demo
 
-build: ## build the program into ./orderkeep
-	CGO_ENABLED=0 go build -trimpath -o orderkeep ./cmd/orderkeep
+build: ## build the programs into ./bin
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
 test: ## run all tests
 	go test ./...

@@ -35,8 +35,8 @@ var (
 	// pure is what a domain may use of the platform: kinds of errors, the correlation id, the shape of an event, and
 	// the words that all domains share.
 	pure = []string{"internal/card", "internal/fault", "internal/money", "internal/outbox", "internal/telemetry"}
-	// platform is all of internal/ but the CLI, which stands in front of the contexts and not under them.
-	platform = []string{"internal/...", "!internal/cli/..."}
+	// platform is all of internal/ but the command lines, which stand in front of the contexts and not under them.
+	platform = []string{"internal/...", "!internal/cli/...", "!internal/program"}
 )
 
 // architecture is the whole of it: what is not allowed here is not allowed.
@@ -62,10 +62,14 @@ var architecture = []room{
 	{"payments/internal/serve", append(platform, "payments/internal/payment", "payments/v1/...", "orders/v1"), storage, "serve turns requests and others' events into the domain's words; rows are the store's"},
 	{"payments", append(platform, "payments/internal/...", "payments/v1/...", "orders/v1"), nil, "Payments consumes the events of orders/v1 (docs/adr/0004) and calls nobody"},
 
-	{"internal/cli/...", append(platform, "orders/v1/...", "inventory/v1/...", "payments/v1/..."), nil, "the CLI is a client: it speaks the contracts, as every other program does"},
+	{"internal/cli/...", []string{"internal/...", "orders/v1/...", "inventory/v1/...", "payments/v1/..."}, nil, "the CLI is a client: it speaks the contracts, as every other program does"},
+	{"internal/program", platform, nil, "the command line of a program that serves is the same for all contexts, and links the client of none"},
 	{"internal/...", platform, nil, "the platform knows no context: what a context needs of it, every context gets"},
 
 	{"cmd/orderkeep", []string{"orders", "inventory", "payments", "internal/..."}, append(storage, transport...), "the program names its contexts and hands them on; it does nothing itself"},
+	{"cmd/orders", []string{"orders", "internal/program"}, append(storage, transport...), "the program names its context and hands it on; another's it cannot have, or they could not be deployed apart"},
+	{"cmd/inventory", []string{"inventory", "internal/program"}, append(storage, transport...), "the program names its context and hands it on; another's it cannot have, or they could not be deployed apart"},
+	{"cmd/payments", []string{"payments", "internal/program"}, append(storage, transport...), "the program names its context and hands it on; another's it cannot have, or they could not be deployed apart"},
 	{"test/...", []string{"orders", "inventory", "payments", "orders/v1/...", "inventory/v1/...", "payments/v1/...", "internal/..."}, nil, "scenarios come through the doors and the contracts, as users do"},
 	{"bench/...", nil, nil, "the benchmark measures from outside"},
 	{"", nil, nil, "the tests of the house link nothing of it"},
@@ -93,25 +97,43 @@ func TestImportsKeepTheArchitecture(t *testing.T) {
 	}
 }
 
-// The compiler keeps one context out of another's internal/ by name; this keeps it out by any road.
+// The compiler keeps one context out of another's internal/ by name; this keeps it, and its program, out by any road.
 func TestContextLinksNoPartOfAnother(t *testing.T) {
 	t.Parallel()
-	contexts := []string{"orders", "inventory", "payments"}
 	all := byPath(packages(t))
-	for _, context := range contexts {
-		door, ok := all[module+"/"+context]
-		if !ok {
-			t.Errorf("there is no package %s: each context has its door there", context)
-			continue
-		}
-		for _, dep := range door.Deps {
-			for _, other := range contexts {
-				if other != context && (below(dep) == other || within(below(dep), other+"/internal/...")) {
-					t.Errorf("%s links %s: a context that links another's code cannot be deployed without it", context, below(dep))
+	for _, context := range []string{"orders", "inventory", "payments"} {
+		for _, path := range []string{context, "cmd/" + context} {
+			p, ok := all[module+"/"+path]
+			if !ok {
+				t.Errorf("there is no package %s: each context has its door and its program", path)
+			}
+			for _, dep := range p.Deps {
+				if why := foreign(context, below(dep)); why != "" {
+					t.Errorf("%s links %s: %s", path, below(dep), why)
 				}
 			}
 		}
 	}
+}
+
+// foreign says why a context and its program may not link a package of this module, or "".
+func foreign(context, dep string) string {
+	for _, other := range []string{"orders", "inventory", "payments"} {
+		if other == context {
+			continue
+		}
+		if dep == other || within(dep, other+"/internal/...") {
+			return "what links another context's code cannot be deployed without it"
+		}
+		// Orders is their client; they know only its events (docs/adr/0004), whose package has no client for REST in it.
+		if dep == other+"/v1/rest" && context != "orders" {
+			return "a client that it never uses"
+		}
+	}
+	if within(dep, "internal/cli/...") {
+		return "the command line is a client of all contexts, and a service needs none of it"
+	}
+	return ""
 }
 
 func TestArchitectureCatchesWhatItForbids(t *testing.T) {
@@ -145,12 +167,37 @@ func TestArchitectureCatchesWhatItForbids(t *testing.T) {
 		{"internal/cli", module + "/orders/v1/rest", true},
 		{"internal/cli", module + "/orders", false},
 		{"cmd/orderkeep", module + "/payments", true},
+		{"cmd/inventory", module + "/inventory", true},
+		{"cmd/inventory", module + "/orders", false},
+		{"cmd/inventory", module + "/internal/cli", false},
+		{"inventory", module + "/internal/program", false},
 		{"cmd/orderkeep", module + "/payments/internal/payment", false},
 		{"warehouse", "fmt", false}, // a room that nobody drew
 	} {
 		why := forbidden(edge.from, edge.to)
 		if allowed := why == ""; allowed != edge.allowed {
 			t.Errorf("%s imports %s: allowed %v, want %v (%s)", edge.from, edge.to, allowed, edge.allowed, why)
+		}
+	}
+}
+
+func TestForeignPartsAreFound(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		context, dep string
+		fine         bool
+	}{
+		{"inventory", "inventory/internal/store", true},
+		{"inventory", "orders/v1", true},
+		{"inventory", "orders/v1/rest", false},
+		{"inventory", "orders/internal/order", false},
+		{"orders", "payments", false},
+		{"orders", "payments/v1/rest", true},
+		{"orders", "internal/cli/sales", false},
+		{"payments", "internal/program", true},
+	} {
+		if why := foreign(c.context, c.dep); (why == "") != c.fine {
+			t.Errorf("%s links %s: fine %v, want %v", c.context, c.dep, why == "", c.fine)
 		}
 	}
 }

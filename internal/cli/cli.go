@@ -19,7 +19,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/orderkeep/orderkeep/internal/node"
-	"golang.org/x/term"
+	"github.com/orderkeep/orderkeep/internal/program"
 )
 
 // Exit codes. They are part of the contract with scripts.
@@ -42,7 +42,8 @@ type grammar struct {
 	Verify verifyCmd `cmd:"" help:"Prove on the databases that no promise is broken."`
 	Config configCmd `cmd:"" help:"Print the settings in force, with secrets masked."`
 
-	Version versionCmd `cmd:"" help:"Print the program's version."`
+	Health  program.Health  `cmd:"" help:"Ask the server on this machine whether it is ready; exit 1 if it is not."`
+	Version program.Version `cmd:"" help:"Print the program's version."`
 }
 
 // session is what a command works with.
@@ -53,7 +54,6 @@ type session struct {
 	contexts []node.Context
 	json     bool
 	url      string
-	parsed   *kong.Context
 }
 
 // again is how long after the first signal a second one counts as the same: timeout(1) and some supervisors signal the
@@ -78,6 +78,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	parser, err := kong.New(&g,
 		kong.Name("orderkeep"),
 		kong.Description("The order backend of a shop: it never sells stock that is not there, never loses an order, never charges twice."),
+		defaults.Vars(),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
@@ -95,8 +96,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintf(stderr, "See: orderkeep%s --help\n", command(err))
 		return exitUsage
 	}
-	s := &session{ctx: ctx, in: stdin, out: stdout, err: stderr, contexts: contexts, json: g.JSON, url: g.URL, parsed: parsed}
-	return s.report(parsed.Run(s))
+	s := &session{ctx: ctx, in: stdin, out: stdout, err: stderr, contexts: contexts, json: g.JSON, url: g.URL}
+	// The commands that every program of the suite has know their own form of the session.
+	return s.report(parsed.Run(s, &program.Session{Ctx: ctx, Name: "orderkeep", Out: stdout, Err: stderr, JSON: g.JSON, Contexts: contexts, Parsed: parsed}))
 }
 
 // command names the command that a wrong command line meant, as far as it was understood.
@@ -118,7 +120,7 @@ type usageError struct{ error }
 func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // errShown says that what there is to say has been said: only the exit code is left.
-var errShown = errors.New("shown")
+var errShown = program.ErrShown
 
 // report shows what went wrong, if anything, and returns the exit code.
 func (s *session) report(err error) int {
@@ -141,10 +143,4 @@ func (s *session) report(err error) int {
 	}
 	fmt.Fprintf(s.err, "orderkeep: %v\n", err)
 	return exitFailed
-}
-
-// terminal reports whether w is one, so that what is for eyes only can be left out elsewhere.
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }

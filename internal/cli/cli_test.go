@@ -465,10 +465,23 @@ func TestConfigSaysWhyServeWouldNotStart(t *testing.T) {
 	}
 }
 
+func TestRunTakesTheContextsThatThereAre(t *testing.T) {
+	t.Parallel()
+	contexts := inspected(source{name: "orders"}, source{name: "inventory"})
+	r := do(t, contexts, "", "serve", "--run", "warehouse", "--data", t.TempDir())
+	if r.code != exitFailed || !strings.Contains(r.errout, `--run: there is no context "warehouse"; this program has orders, inventory`) {
+		t.Errorf("%+v", r)
+	}
+	r = do(t, contexts, "", "config", "--run", "orders,warehouse")
+	if r.code != exitFailed || !strings.Contains(r.out, "orders,warehouse") || !strings.Contains(r.errout, `"warehouse"`) {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestEmptyURLInTheEnvironmentIsNone(t *testing.T) {
 	t.Setenv("ORDERKEEP_URL", "")
 	var g grammar
-	parser, err := kong.New(&g)
+	parser, err := kong.New(&g, defaults.Vars())
 	if err != nil {
 		t.Fatal(err)
 	}

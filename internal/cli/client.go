@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/program"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 	stockapi "github.com/orderkeep/orderkeep/inventory/v1/rest"
 	ordersapi "github.com/orderkeep/orderkeep/orders/v1/rest"
@@ -44,7 +45,7 @@ type client struct {
 func (s *session) client(idle int, files bool) (*client, error) {
 	base := strings.TrimRight(cmp.Or(s.url, defaultURL), "/") // an empty ORDERKEEP_URL is none
 	if u, err := url.Parse(base); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, usage("--url: %q is not a URL such as http://127.0.0.1:3000", masked(base))
+		return nil, usage("--url: %q is not a URL such as http://127.0.0.1:3000", program.Masked(base))
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
@@ -106,17 +107,17 @@ func (c *client) explain(err error) error {
 	case err == nil, errors.As(err, &p), errors.Is(err, context.Canceled):
 		return err
 	case unreached(err):
-		return fmt.Errorf("no server answers at %s: start one with \"orderkeep serve\", or name another with --url or ORDERKEEP_URL", masked(c.url))
+		return fmt.Errorf("no server answers at %s: start one with \"orderkeep serve\", or name another with --url or ORDERKEEP_URL", program.Masked(c.url))
 	case errors.As(err, &foreign):
-		return fmt.Errorf("%s %w: does --url name the right server?", masked(c.url), foreign)
+		return fmt.Errorf("%s %w: does --url name the right server?", program.Masked(c.url), foreign)
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return fmt.Errorf("%s did not answer in time; whether it acted is not known", masked(c.url))
+		return fmt.Errorf("%s did not answer in time; whether it acted is not known", program.Masked(c.url))
 	}
 	var u *url.Error
 	if errors.As(err, &u) {
-		return fmt.Errorf("the connection to %s broke: %w; whether the server acted is not known", masked(c.url), u.Err)
+		return fmt.Errorf("the connection to %s broke: %w; whether the server acted is not known", program.Masked(c.url), u.Err)
 	}
-	return fmt.Errorf("the answer of %s was not understood: %w; are the server and this program of one version?", masked(c.url), err)
+	return fmt.Errorf("the answer of %s was not understood: %w; are the server and this program of one version?", program.Masked(c.url), err)
 }
 
 // problem is a problem document (RFC 9457) as an error. It reads as a sentence, with a line for each item.
@@ -259,20 +260,4 @@ func (c *client) health(ctx context.Context) error {
 	}
 	_, err = io.Copy(io.Discard, res.Body)
 	return err
-}
-
-// masked returns a URL without its password, wherever it stands.
-func masked(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return "(not a URL)"
-	}
-	q := u.Query()
-	for name := range q {
-		if strings.Contains(strings.ToLower(name), "password") {
-			q.Set(name, "xxxxx")
-			u.RawQuery = q.Encode()
-		}
-	}
-	return u.Redacted()
 }

@@ -126,7 +126,7 @@ func (s *session) tell(r *demoResult, exit bool) error {
 	if exit {
 		return nil
 	}
-	me := program()
+	me := self()
 	fmt.Fprintf(s.out, `
 Try next, in another terminal:
 
@@ -150,8 +150,8 @@ Ctrl-C ends it.
 	return nil
 }
 
-// program is how the person at the terminal can call this program.
-func program() string {
+// self is how the person at the terminal can call this program.
+func self() string {
 	exe, err := os.Executable()
 	if err != nil {
 		return "orderkeep"

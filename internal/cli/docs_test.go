@@ -24,7 +24,7 @@ func TestPageDescribesEverything(t *testing.T) {
 			t.Errorf("docs/cli.md has no section on the rule %s: whoever sees it broken needs to know what to do", rule)
 		}
 	}
-	parser, err := kong.New(&grammar{}, kong.Name("orderkeep"))
+	parser, err := kong.New(&grammar{}, kong.Name("orderkeep"), defaults.Vars())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestPageShowsCommandsThatExist(t *testing.T) {
 			}
 			n++
 			var g grammar
-			parser, err := kong.New(&g, kong.Name("orderkeep"))
+			parser, err := kong.New(&g, kong.Name("orderkeep"), defaults.Vars())
 			if err != nil {
 				t.Fatal(err)
 			}

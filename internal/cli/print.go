@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -10,15 +9,12 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/orderkeep/orderkeep/internal/program"
 )
 
-// document prints v as the one JSON document of a command, indented for eyes.
-func (s *session) document(v any) error {
-	e := json.NewEncoder(s.out)
-	e.SetEscapeHTML(false) // this is no web page
-	e.SetIndent("", "  ")
-	return e.Encode(v)
-}
+// document prints v as the one JSON document of a command.
+func (s *session) document(v any) error { return program.Document(s.out, v) }
 
 // table prints rows in columns. A column whose name begins with ">" is set to the right.
 func table(w io.Writer, header []string, rows [][]string) error {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/cli/sales"
+	"github.com/orderkeep/orderkeep/internal/program"
 	"github.com/schollz/progressbar/v3"
 )
 
@@ -89,7 +90,7 @@ func (s *session) replay(invoices []sales.Invoice, concurrency int, perSecond fl
 
 // bar returns a progress bar on standard error if that is a terminal, and one that shows nothing elsewhere.
 func (s *session) bar(n int, what string) *progressbar.ProgressBar {
-	if !terminal(s.err) {
+	if !program.Terminal(s.err) {
 		return progressbar.DefaultSilent(int64(n))
 	}
 	return progressbar.NewOptions(n,

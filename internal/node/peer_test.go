@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/node"
 	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
 )
@@ -38,8 +40,12 @@ var wires = map[string]struct {
 			if err != nil {
 				return err
 			}
-			res.Body.Close()
-			return nil
+			defer res.Body.Close()
+			var answer struct{ Error, Detail string }
+			if err := json.NewDecoder(res.Body).Decode(&answer); err != nil || res.StatusCode == http.StatusOK {
+				return err
+			}
+			return fault.FromHTTP(res.StatusCode, answer.Error, answer.Detail)
 		},
 	},
 }
@@ -57,6 +63,10 @@ func farInventory(t *testing.T, listen, grpcListen string, wait func(context.Con
 		},
 		routes: map[string]http.Handler{"/v1/stock": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			wait(r.Context())
+			if err := r.Context().Err(); err != nil {
+				httpd.WriteProblem(w, r, err)
+				return
+			}
 			_, _ = io.WriteString(w, "{}")
 		})},
 	}
