@@ -23,6 +23,7 @@ var scenarios = []scenario{
 	{"a declined card gives the units back", 0, 5, givesBackWhenDeclined},
 	{"an order of total 0 needs no payment", 0, 5, freeOrder},
 	{"cancelling gives units and money back", ownInventory, 5, cancels},
+	{"cancelling gives the money back whoever keeps the stock", 0, 5, cancelsMoney},
 	{"fulfilling takes units and money for good, and a return brings them back", ownInventory, 5, fulfilsAndReturns},
 
 	{"a key acts once however often it is sent at once", 0, 50, actsOnce},
@@ -171,6 +172,20 @@ func cancels(t *testing.T, s *shop) {
 	want(t, s.do(t, http.MethodPost, "/v1/orders/"+free.OrderID+"/cancel", nil), http.StatusOK, "")
 	eventually(t, "units are back", func() bool { return s.get(t, "/v1/orders/"+free.OrderID).Undo == "done" })
 	s.hasAvailable(t, book, 5)
+}
+
+// cancelsMoney is what is left of cancels where Inventory has no release: the order's undo then stays pending.
+func cancelsMoney(t *testing.T, s *shop) {
+	a := s.place(t, "", paid(visa, line{book, 2, 1250}))
+	want(t, a, http.StatusCreated, "")
+	want(t, s.do(t, http.MethodPost, "/v1/orders/"+a.OrderID+"/cancel", nil), http.StatusOK, "")
+	if o := s.get(t, "/v1/orders/"+a.OrderID); o.Status != "cancelled" {
+		t.Errorf("looked up: %v", o)
+	}
+	eventually(t, "no money is held", func() bool {
+		p := s.get(t, "/v1/payments/"+a.OrderID)
+		return p.Status == "voided" && p.VoidedMinor == 2500
+	})
 }
 
 func fulfilsAndReturns(t *testing.T, s *shop) {
