@@ -6,17 +6,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-
-	"github.com/orderkeep/orderkeep/internal/cli"
 )
 
 // program is the path of the real thing, built once for all tests.
 var program string
 
 func TestMain(m *testing.M) {
-	if os.Getenv(wiresEnv) != "" {
-		os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, wired(os.Getenv(wiresEnv))))
-	}
 	os.Exit(built(m))
 }
 

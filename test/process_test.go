@@ -47,6 +47,7 @@ type process struct {
 	cmd   *exec.Cmd
 	log   *journal
 	url   string // where it answers
+	grpc  string // where it answers gRPC, if it does
 	ended chan struct{}
 	err   error // how it ended
 
@@ -59,7 +60,7 @@ func start(t testing.TB, l launch) *process {
 	p := spawn(t, l)
 	select {
 	case line := <-p.log.await("serving"):
-		p.url = line.Address
+		p.url, p.grpc = line.Address, line.GRPC
 		return p
 	case <-p.ended:
 		t.Fatalf("%s %s did not start: %v\n%s", l.path, strings.Join(l.args, " "), p.err, p.log)
@@ -146,7 +147,7 @@ func (l launch) run(t testing.TB, stdin string) (stdout, stderr string, code int
 
 // entry is a line of the log as far as the tests read it.
 type entry struct {
-	Level, Msg, Address, Context string
+	Level, Msg, Address, GRPC string
 }
 
 // journal keeps what a process writes.
@@ -196,13 +197,6 @@ func (j *journal) await(msg string) <-chan entry {
 	}
 	j.waiting[msg] = append(j.waiting[msg], c)
 	return c
-}
-
-// all returns the lines with the message.
-func (j *journal) all(msg string) []entry {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(j.entries), func(e entry) bool { return e.Msg != msg })
 }
 
 // errors returns how many lines tell of errors.

@@ -1,7 +1,6 @@
 package test
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -44,21 +43,17 @@ func oneProcess(t *testing.T, units int) *shop {
 	return s
 }
 
+// everyCallOverTCP is one process whose contexts call each other over gRPC, through wires that can be cut and a repeater.
 func everyCallOverTCP(t *testing.T, units int) *shop {
 	s := newShop(t)
+	back := newWire(t) // to the process, which comes back at another port
+	r := newRepeater(t, back.addr())
 	s.inventoryWire, s.paymentsWire = newWire(t), newWire(t)
-	wires := fmt.Sprintf("inventory=%s,payments=%s", s.inventoryWire.addr(), s.paymentsWire.addr())
-	s.add(launch{path: os.Args[0], args: s.serve(), env: []string{wiresEnv + "=" + wires}}, "orders", "inventory", "payments").
-		started = func(p *process) {
-		for _, e := range p.log.all("wired") {
-			switch e.Context {
-			case "inventory":
-				s.inventoryWire.lead(e.Address)
-			case "payments":
-				s.paymentsWire.lead(e.Address)
-			}
-		}
-	}
+	s.inventoryWire.lead(r.addr)
+	s.paymentsWire.lead(r.addr)
+	s.add(launch{path: program, args: s.serve("--run", "orders,inventory,payments", "--grpc-listen", "127.0.0.1:0",
+		"--inventory-url", "grpc://"+s.inventoryWire.addr(), "--payments-url", "grpc://"+s.paymentsWire.addr())}, "orders", "inventory", "payments").
+		started = func(p *process) { back.lead(p.grpc) }
 	s.start(t)
 	s.stock(t, units)
 	return s
