@@ -199,9 +199,7 @@ func (w watch) Context() context.Context { return w.ctx }
 // into statuses, logs those whose detail stays here, and makes a panic one call's trouble.
 func serverInterceptor(log *slog.Logger) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (res any, err error) {
-		if id := metadata.ValueFromIncomingContext(ctx, correlationKey); len(id) == 1 && telemetry.ValidCorrelation(id[0]) {
-			ctx = telemetry.WithCorrelation(ctx, id[0])
-		}
+		ctx = telemetry.WithCorrelation(ctx, correlation(ctx))
 		ctx = telemetry.WithLogger(ctx, log)
 		defer func() {
 			if p := recover(); p != nil {
@@ -224,3 +222,11 @@ var errPanicked = fault.New(fault.Internal, "internal", "the handler panicked")
 
 // correlationKey is telemetry.Header as gRPC metadata has it.
 const correlationKey = "x-correlation-id"
+
+// correlation is the caller's id, or a new one: whatever a call leaves behind has an id to find it by.
+func correlation(ctx context.Context) string {
+	if id := metadata.ValueFromIncomingContext(ctx, correlationKey); len(id) == 1 && telemetry.ValidCorrelation(id[0]) {
+		return id[0]
+	}
+	return telemetry.NewCorrelation()
+}

@@ -79,6 +79,13 @@ func TestCallsBetweenProcesses(t *testing.T) {
 			t.Errorf("Check = %v, %v", res, err)
 		}
 	})
+	t.Run("have an id of its own where the caller names none", func(t *testing.T) {
+		plain := inventoryv1.NewInventoryServiceClient(connect(t, far.grpc))
+		res, err := plain.Check(t.Context(), &inventoryv1.CheckRequest{Lines: []*inventoryv1.Line{{Sku: "A", Qty: 1}}})
+		if err != nil || !telemetry.ValidCorrelation(res.Shortages[0].Sku) {
+			t.Errorf("Check = %v, %v", res, err)
+		}
+	})
 	t.Run("end with the caller's deadline, on both sides", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()

@@ -169,7 +169,7 @@ func (s *Service) drive(ctx context.Context, o *Order, asked bool) error {
 	}
 	now := s.now()
 	if now.Sub(o.PlacedAt) > s.cfg.PaymentDeadline {
-		return s.giveUp(ctx, o, Rejection{Kind: fault.Unavailable, Code: "payment_timeout", Detail: "The payment's outcome was not known in time. Nothing is held or charged; place the order again."})
+		return s.giveUp(ctx, o, Rejection{Kind: fault.Conflict, Code: "payment_timeout", Detail: "The payment's outcome was not known in time. Nothing is held or charged; place the order again, under another Idempotency-Key."})
 	}
 	held, shortages, err := s.stock.Reserve(ctx, o)
 	if err != nil {

@@ -220,8 +220,9 @@ func TestPaymentDeadline(t *testing.T) {
 	r := mustPlace(t, s, placement(1, 500))
 	s.settle(t)
 	o := s.store.orders[r.Order.ID]
-	if o.State != Rejected || o.Rejection.Code != "payment_timeout" {
-		t.Errorf("got %s %+v, want rejected with payment_timeout", o.State, o.Rejection)
+	// Unavailable would promise that the same key may be tried again, and this is its answer for good.
+	if o.State != Rejected || o.Rejection.Code != "payment_timeout" || o.Rejection.Kind != fault.Conflict {
+		t.Errorf("got %s %+v, want rejected with payment_timeout, a conflict", o.State, o.Rejection)
 	}
 	s.promises(t, 10)
 }
