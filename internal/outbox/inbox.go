@@ -63,7 +63,9 @@ type Inbox struct {
 }
 
 // NewInbox makes the inbox of a consumer, whose name is unique among all; handlers are by event type, and not changed
-// afterwards. One inbox of a name may run for a database at a time.
+// afterwards. A process has one of a name for a database. Of several processes on one database all store what their
+// buses bring, and the one that has the lease handles it: that keeps the order of a subject, and the count of an event's
+// failures.
 func NewInbox(name string, d *db.DB, write Writer, handlers map[string]Handler, log *slog.Logger) *Inbox {
 	return &Inbox{name: name, db: d, write: write, handlers: handlers, log: log, arrived: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
 }
@@ -108,15 +110,34 @@ func (i *Inbox) Run(ctx context.Context) {
 	})
 	defer stop()
 
+	failing := false
+	for ctx.Err() == nil {
+		lease, err := i.db.Lease(ctx, "inbox "+i.name)
+		if err != nil && ctx.Err() == nil && !failing {
+			i.log.WarnContext(ctx, "the lease of the inbox cannot be taken; trying again until it can", "consumer", i.name, "error", err)
+		}
+		failing = err != nil
+		if lease == nil {
+			sleep(ctx, inboxPoll)
+			continue
+		}
+		i.work(ctx, work, lease)
+		lease.Release()
+	}
+}
+
+// work handles what is waiting until ctx ends or the lease is lost, and returns when the handlers under way, whose context
+// is handling, have finished. Should another process begin with their events meanwhile, one of the two marks them.
+func (i *Inbox) work(ctx, handling context.Context, lease *db.Lease) {
 	lanes := newLanes()
 	results := make(chan result)
-	poll := time.NewTicker(inboxPoll)
+	poll := time.NewTicker(every(i.db, inboxPoll))
 	defer poll.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
 	look := lookAll
-	failing := false
-	for ctx.Err() == nil {
+	failing, held := false, true
+	for ctx.Err() == nil && held {
 		if err := i.fill(ctx, lanes, look); err != nil && ctx.Err() == nil && !failing {
 			i.log.WarnContext(ctx, "the inbox cannot be read; trying again until it can", "consumer", i.name, "error", err)
 			failing = true
@@ -130,7 +151,7 @@ func (i *Inbox) Run(ctx context.Context) {
 				break
 			}
 			seq := l.rows[0].seq // here, because rows are added to a lane that is worked on
-			go func() { results <- i.handle(work, l, seq) }()
+			go func() { results <- i.handle(handling, l, seq) }()
 		}
 		due.Stop()
 		if at, ok := lanes.due(); ok && lanes.running < inboxWorkers {
@@ -149,7 +170,7 @@ func (i *Inbox) Run(ctx context.Context) {
 		case <-i.changed:
 			look = lookAll
 		case <-poll.C:
-			look = lookAll
+			look, held = lookAll, lease.Held(ctx)
 		case <-due.C:
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/db/dbtest"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"pgregory.net/rapid"
@@ -50,7 +51,7 @@ func TestInboxKeepsTheOrderOfASubject(t *testing.T) {
 		restart := rapid.Bool().Draw(rt, "restart")
 		var failure string
 		synctest.Test(t, func(t *testing.T) {
-			h := setup(t)
+			h := setup(t, dbtest.SQLite)
 			want := map[string][]string{}
 			var events []outbox.Event
 			todo := map[string]*arrival{}
@@ -101,7 +102,7 @@ func TestInboxKeepsTheOrderOfASubject(t *testing.T) {
 			}
 			if restart {
 				h.close()
-				h = reopen(t, h.path)
+				h = reopen(t, h.url)
 				h.run(h.inbox(handler).Run)
 			}
 			until(t, "all is handled", func() bool { return h.stats(t).inbox == 0 })
@@ -120,53 +121,57 @@ func TestInboxKeepsTheOrderOfASubject(t *testing.T) {
 
 func TestInboxHandlesSubjectsAtOnceUpToSixteen(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := setup(t)
-		var running, most atomic.Int64
-		open := make(chan struct{})
-		inbox := h.inbox(func(context.Context, outbox.Event, func(*db.Tx) error) error {
-			most.Store(max(most.Load(), running.Add(1)))
-			defer running.Add(-1)
-			<-open
-			return nil
+	dbtest.Each(t, func(t *testing.T, engine dbtest.Engine) {
+		synctest.Test(t, func(t *testing.T) {
+			h := setup(t, engine)
+			var running, most atomic.Int64
+			open := make(chan struct{})
+			inbox := h.inbox(func(context.Context, outbox.Event, func(*db.Tx) error) error {
+				most.Store(max(most.Load(), running.Add(1)))
+				defer running.Add(-1)
+				<-open
+				return nil
+			})
+			h.run(inbox.Run)
+			for n := range 40 {
+				receive(t, inbox, text(t.Context(), named(n), "x"), text(t.Context(), named(n), "y"))
+			}
+			synctest.Wait()
+			if got := running.Load(); got != 16 {
+				t.Errorf("%d handlers at once, want 16", got)
+			}
+			close(open)
+			until(t, "all is handled", func() bool { return h.stats(t).inbox == 0 })
+			if most.Load() != 16 {
+				t.Errorf("%d handlers at once, want 16", most.Load())
+			}
 		})
-		h.run(inbox.Run)
-		for n := range 40 {
-			receive(t, inbox, text(t.Context(), named(n), "x"), text(t.Context(), named(n), "y"))
-		}
-		synctest.Wait()
-		if got := running.Load(); got != 16 {
-			t.Errorf("%d handlers at once, want 16", got)
-		}
-		close(open)
-		until(t, "all is handled", func() bool { return h.stats(t).inbox == 0 })
-		if most.Load() != 16 {
-			t.Errorf("%d handlers at once, want 16", most.Load())
-		}
 	})
 }
 
 func TestInboxGivesHandlersTheEventAndItsContext(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := setup(t)
-		want := text(t.Context(), "s", "x")
-		want.Source, want.CorrelationID, want.CausationID, want.TraceParent = "/test", "req-7", "c-1", "00-4bf9-00"
-		var got, led outbox.Event
-		var correlation string
-		inbox := h.inbox(func(ctx context.Context, e outbox.Event, _ func(*db.Tx) error) error {
-			got, led, correlation = e, text(ctx, "s", "led to"), telemetry.Correlation(ctx)
-			return nil
+	dbtest.Each(t, func(t *testing.T, engine dbtest.Engine) {
+		synctest.Test(t, func(t *testing.T) {
+			h := setup(t, engine)
+			want := text(t.Context(), "s", "x")
+			want.Source, want.CorrelationID, want.CausationID, want.TraceParent = "/test", "req-7", "c-1", "00-4bf9-00"
+			var got, led outbox.Event
+			var correlation string
+			inbox := h.inbox(func(ctx context.Context, e outbox.Event, _ func(*db.Tx) error) error {
+				got, led, correlation = e, text(ctx, "s", "led to"), telemetry.Correlation(ctx)
+				return nil
+			})
+			h.run(inbox.Run)
+			receive(t, inbox, want)
+			until(t, "it is handled", func() bool { return h.stats(t).inbox == 0 })
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("event (-want +got):\n%s", diff)
+			}
+			if correlation != "req-7" || led.CorrelationID != "req-7" || led.CausationID != want.ID {
+				t.Errorf("correlation %q, that of the next event %q, its cause %q", correlation, led.CorrelationID, led.CausationID)
+			}
 		})
-		h.run(inbox.Run)
-		receive(t, inbox, want)
-		until(t, "it is handled", func() bool { return h.stats(t).inbox == 0 })
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("event (-want +got):\n%s", diff)
-		}
-		if correlation != "req-7" || led.CorrelationID != "req-7" || led.CausationID != want.ID {
-			t.Errorf("correlation %q, that of the next event %q, its cause %q", correlation, led.CorrelationID, led.CausationID)
-		}
 	})
 }
 
@@ -174,7 +179,7 @@ func TestInboxGivesHandlersTheEventAndItsContext(t *testing.T) {
 func TestInboxNeverGivesAnEventTwoEffects(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := setup(t)
+		h := setup(t, dbtest.SQLite)
 		var meet sync.WaitGroup
 		meet.Add(2)
 		handler := func(ctx context.Context, e outbox.Event, done func(*db.Tx) error) error {
@@ -199,147 +204,155 @@ func TestInboxNeverGivesAnEventTwoEffects(t *testing.T) {
 
 func TestInboxParksAfterTenFailuresAndItsSubjectGoesOn(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := setup(t)
-		bad, good := text(t.Context(), "s", "bad"), text(t.Context(), "s", "good")
-		var attempts []time.Time
-		var repaired atomic.Bool
-		inbox := h.inbox(func(ctx context.Context, e outbox.Event, done func(*db.Tx) error) error {
-			if e.ID == bad.ID && !repaired.Load() {
-				attempts = append(attempts, time.Now())
-				return fmt.Errorf("attempt %d failed", len(attempts))
+	dbtest.Each(t, func(t *testing.T, engine dbtest.Engine) {
+		synctest.Test(t, func(t *testing.T) {
+			h := setup(t, engine)
+			bad, good := text(t.Context(), "s", "bad"), text(t.Context(), "s", "good")
+			var attempts []time.Time
+			var repaired atomic.Bool
+			inbox := h.inbox(func(ctx context.Context, e outbox.Event, done func(*db.Tx) error) error {
+				if e.ID == bad.ID && !repaired.Load() {
+					attempts = append(attempts, time.Now())
+					return fmt.Errorf("attempt %d failed", len(attempts))
+				}
+				return h.effect(ctx, e, done)
+			})
+			h.run(inbox.Run)
+			receive(t, inbox, bad, good)
+			until(t, "one is parked, the other handled", func() bool { return h.stats(t) == stats{parked: 1} })
+			if len(attempts) != 10 {
+				t.Fatalf("%d attempts, want 10", len(attempts))
 			}
-			return h.effect(ctx, e, done)
-		})
-		h.run(inbox.Run)
-		receive(t, inbox, bad, good)
-		until(t, "one is parked, the other handled", func() bool { return h.stats(t) == stats{parked: 1} })
-		if len(attempts) != 10 {
-			t.Fatalf("%d attempts, want 10", len(attempts))
-		}
-		bound := 100 * time.Millisecond
-		for n := 1; n < len(attempts); n++ {
-			if gap := attempts[n].Sub(attempts[n-1]); gap > bound+time.Millisecond {
-				t.Errorf("attempt %d came %s after the one before, want at most %s", n+1, gap, bound)
+			bound := 100 * time.Millisecond
+			for n := 1; n < len(attempts); n++ {
+				if gap := attempts[n].Sub(attempts[n-1]); gap > bound+time.Millisecond {
+					t.Errorf("attempt %d came %s after the one before, want at most %s", n+1, gap, bound)
+				}
+				bound = min(3*bound, 15*time.Minute)
 			}
-			bound = min(3*bound, 15*time.Minute)
-		}
-		if n := h.lines.count("level=ERROR"); n != 1 {
-			t.Errorf("%d lines at level error, want 1", n)
-		}
-		parked, err := inbox.Parked(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff([]outbox.Parked{{Event: bad, Attempts: 10, Error: "attempt 10 failed"}}, parked); diff != "" {
-			t.Errorf("parked (-want +got):\n%s", diff)
-		}
+			if n := h.lines.count("level=ERROR"); n != 1 {
+				t.Errorf("%d lines at level error, want 1", n)
+			}
+			parked, err := inbox.Parked(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]outbox.Parked{{Event: bad, Attempts: 10, Error: "attempt 10 failed"}}, parked); diff != "" {
+				t.Errorf("parked (-want +got):\n%s", diff)
+			}
 
-		for _, id := range []string{good.ID, "nobody"} {
-			if err := inbox.Redrive(t.Context(), id); !errors.Is(err, outbox.ErrNotParked) {
-				t.Errorf("redrive of %s: %v, want %v", id, err, outbox.ErrNotParked)
+			for _, id := range []string{good.ID, "nobody"} {
+				if err := inbox.Redrive(t.Context(), id); !errors.Is(err, outbox.ErrNotParked) {
+					t.Errorf("redrive of %s: %v, want %v", id, err, outbox.ErrNotParked)
+				}
 			}
-		}
-		synctest.Wait()
-		repaired.Store(true)
-		if err := inbox.Redrive(t.Context(), bad.ID); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		if diff := cmp.Diff(map[string][]string{"s": {good.ID, bad.ID}}, h.effects(t)); diff != "" {
-			t.Errorf("effects without the clock moving (-want +got):\n%s", diff)
-		}
-		if s := h.stats(t); s != (stats{}) {
-			t.Errorf("left over: %+v", s)
-		}
+			synctest.Wait()
+			repaired.Store(true)
+			if err := inbox.Redrive(t.Context(), bad.ID); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if diff := cmp.Diff(map[string][]string{"s": {good.ID, bad.ID}}, h.effects(t)); diff != "" {
+				t.Errorf("effects without the clock moving (-want +got):\n%s", diff)
+			}
+			if s := h.stats(t); s != (stats{}) {
+				t.Errorf("left over: %+v", s)
+			}
+		})
 	})
 }
 
 func TestInboxParksWhatItHasNoHandlerFor(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := setup(t)
-		inbox := h.inbox(h.effect)
-		old := text(t.Context(), "s", "old")
-		old.Type = "shop.v0.Forgotten"
-		receive(t, inbox, old)
-		h.run(inbox.Run)
-		until(t, "it is parked", func() bool { return h.stats(t).parked == 1 })
-		parked, err := inbox.Parked(t.Context())
-		if err != nil || len(parked) != 1 || !strings.Contains(parked[0].Error, "no handler for events of type shop.v0.Forgotten") {
-			t.Errorf("parked %+v, %v", parked, err)
-		}
+	dbtest.Each(t, func(t *testing.T, engine dbtest.Engine) {
+		synctest.Test(t, func(t *testing.T) {
+			h := setup(t, engine)
+			inbox := h.inbox(h.effect)
+			old := text(t.Context(), "s", "old")
+			old.Type = "shop.v0.Forgotten"
+			receive(t, inbox, old)
+			h.run(inbox.Run)
+			until(t, "it is parked", func() bool { return h.stats(t).parked == 1 })
+			parked, err := inbox.Parked(t.Context())
+			if err != nil || len(parked) != 1 || !strings.Contains(parked[0].Error, "no handler for events of type shop.v0.Forgotten") {
+				t.Errorf("parked %+v, %v", parked, err)
+			}
+		})
 	})
 }
 
 func TestInboxResumesAtOnceAfterARestart(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := setup(t)
-		var failed atomic.Int64
-		inbox := h.inbox(func(context.Context, outbox.Event, func(*db.Tx) error) error {
-			failed.Add(1)
-			return errors.New("not now")
+	dbtest.Each(t, func(t *testing.T, engine dbtest.Engine) {
+		synctest.Test(t, func(t *testing.T) {
+			h := setup(t, engine)
+			var failed atomic.Int64
+			inbox := h.inbox(func(context.Context, outbox.Event, func(*db.Tx) error) error {
+				failed.Add(1)
+				return errors.New("not now")
+			})
+			h.run(inbox.Run)
+			e := text(t.Context(), "s", "x")
+			receive(t, inbox, e)
+			until(t, "it has failed a few times", func() bool { return failed.Load() >= 6 })
+			h.close()
+			h = reopen(t, h.url)
+			if s := h.stats(t); s != (stats{inbox: 1}) {
+				t.Fatalf("after the restart: %+v, want one that waits", s)
+			}
+			h.run(h.inbox(h.effect).Run)
+			synctest.Wait()
+			if diff := cmp.Diff(map[string][]string{"s": {e.ID}}, h.effects(t)); diff != "" {
+				t.Errorf("effects without the clock moving (-want +got):\n%s", diff)
+			}
 		})
-		h.run(inbox.Run)
-		e := text(t.Context(), "s", "x")
-		receive(t, inbox, e)
-		until(t, "it has failed a few times", func() bool { return failed.Load() >= 6 })
-		h.close()
-		h = reopen(t, h.path)
-		if s := h.stats(t); s != (stats{inbox: 1}) {
-			t.Fatalf("after the restart: %+v, want one that waits", s)
-		}
-		h.run(h.inbox(h.effect).Run)
-		synctest.Wait()
-		if diff := cmp.Diff(map[string][]string{"s": {e.ID}}, h.effects(t)); diff != "" {
-			t.Errorf("effects without the clock moving (-want +got):\n%s", diff)
-		}
 	})
 }
 
 func TestInboxFinishesHandlersWhenItStops(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
-		takes time.Duration
-		want  stats
-	}{
-		"one within the grace":                     {takes: 4 * time.Second},
-		"one beyond it is interrupted, not failed": {takes: time.Hour, want: stats{inbox: 1}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				h := setup(t)
-				inbox := h.inbox(func(ctx context.Context, e outbox.Event, done func(*db.Tx) error) error {
-					select {
-					case <-time.After(c.takes):
-						return h.effect(ctx, e, done)
-					case <-ctx.Done():
-						return ctx.Err()
+	dbtest.Each(t, func(t *testing.T, engine dbtest.Engine) {
+		for name, c := range map[string]struct {
+			takes time.Duration
+			want  stats
+		}{
+			"one within the grace":                     {takes: 4 * time.Second},
+			"one beyond it is interrupted, not failed": {takes: time.Hour, want: stats{inbox: 1}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					h := setup(t, engine)
+					inbox := h.inbox(func(ctx context.Context, e outbox.Event, done func(*db.Tx) error) error {
+						select {
+						case <-time.After(c.takes):
+							return h.effect(ctx, e, done)
+						case <-ctx.Done():
+							return ctx.Err()
+						}
+					})
+					ctx, stop := context.WithCancel(t.Context())
+					ended := make(chan struct{})
+					go func() {
+						defer close(ended)
+						inbox.Run(ctx)
+					}()
+					receive(t, inbox, text(t.Context(), "s", "x"))
+					synctest.Wait()
+					begun := time.Now()
+					stop()
+					<-ended
+					if d := time.Since(begun); d > 5*time.Second {
+						t.Errorf("stopped after %s of the clock, want at most 5s", d)
+					}
+					if s := h.stats(t); s != c.want {
+						t.Errorf("left over: %+v, want %+v", s, c.want)
+					}
+					if n := count(t, h.db, `SELECT sum(attempts) FROM inbox`); n != 0 {
+						t.Errorf("%d failed attempts, want 0", n)
 					}
 				})
-				ctx, stop := context.WithCancel(t.Context())
-				ended := make(chan struct{})
-				go func() {
-					defer close(ended)
-					inbox.Run(ctx)
-				}()
-				receive(t, inbox, text(t.Context(), "s", "x"))
-				synctest.Wait()
-				begun := time.Now()
-				stop()
-				<-ended
-				if d := time.Since(begun); d > 5*time.Second {
-					t.Errorf("stopped after %s of the clock, want at most 5s", d)
-				}
-				if s := h.stats(t); s != c.want {
-					t.Errorf("left over: %+v, want %+v", s, c.want)
-				}
-				if n := count(t, h.db, `SELECT sum(attempts) FROM inbox`); n != 0 {
-					t.Errorf("%d failed attempts, want 0", n)
-				}
 			})
-		})
-	}
+		}
+	})
 }

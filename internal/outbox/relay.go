@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -17,9 +18,22 @@ const (
 	// relayPace is the least time between two batches that were not full. A commit to disk takes a few milliseconds;
 	// marking more often than that would spend commits and gain no promptness that a consumer notices.
 	relayPace = 5 * time.Millisecond
-	// relayPoll finds what nobody told of: a commit by another process, or one whose caller ended before Wake.
+	// relayPoll finds what nobody told of, such as a commit whose caller ended before Wake.
 	relayPoll = time.Second
+	// sharedPoll finds what other processes did, on a database that has several: soon enough for somebody who waits.
+	sharedPoll = 100 * time.Millisecond
 )
+
+// errElsewhere says that another process has the lease.
+var errElsewhere = errors.New("another process publishes the events of this database")
+
+// every is how often to look for what this process was not told of.
+func every(d *db.DB, alone time.Duration) time.Duration {
+	if d.Exclusive() {
+		return alone
+	}
+	return sharedPoll
+}
 
 // relayBackoff spaces the attempts while the bus or the database is away: soon enough after a hiccup, and no load on
 // what is down for long.
@@ -37,8 +51,12 @@ const (
 // transactions may commit in another order than they took their seq. Published and not yet marked at a crash, a row
 // is published again, and the inboxes ignore it.
 //
-// Positions are given by one relay in one transaction at a time, so that whoever has read up to a position never
-// finds a new row before it.
+// Of several processes on one database one has the lease and publishes; when it dies, another takes the lease and
+// begins with the oldest row that has no position. One that was cut off from the database and has not noticed may publish
+// a batch once more, late: all of it has been published by then, so that the inboxes ignore it, and marking it fails.
+//
+// Positions are given in one transaction at a time, because two of them would begin with the same one and the unique
+// index refuses the second. So whoever has read up to a position never finds a new row before it.
 type Relay struct {
 	source string
 	db     *db.DB
@@ -47,11 +65,11 @@ type Relay struct {
 	log    *slog.Logger
 	wake   chan struct{}
 	turn   chan struct{} // holds a token while nobody publishes: Run and Drain take turns
+	lease  *db.Lease     // whoever has the token has it too; nil if another process has it, or nobody yet
 	signal signal        // of new positions, for the streams
 }
 
-// NewRelay makes the relay of the context whose events have the source, such as "/orders". One relay may run for a
-// database at a time.
+// NewRelay makes the relay of the context whose events have the source, such as "/orders". A process has one for a database.
 func NewRelay(source string, d *db.DB, write Writer, bus Bus, log *slog.Logger) *Relay {
 	r := &Relay{source: source, db: d, write: write, bus: bus, log: log, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	r.turn <- struct{}{}
@@ -75,6 +93,9 @@ func (r *Relay) Run(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
+		case errors.Is(err, errElsewhere):
+			sleep(ctx, relayPoll)
+			continue
 		case err != nil:
 			if failures == 0 { // once for an outage, not once for an attempt
 				r.log.WarnContext(ctx, "events cannot be published; trying again until they are", "source", r.source, "error", err)
@@ -98,7 +119,7 @@ func (r *Relay) Run(ctx context.Context) {
 }
 
 func (r *Relay) rest(ctx context.Context) {
-	t := time.NewTimer(relayPoll)
+	t := time.NewTimer(every(r.db, relayPoll))
 	defer t.Stop()
 	select {
 	case <-r.wake:
@@ -107,14 +128,17 @@ func (r *Relay) rest(ctx context.Context) {
 	}
 }
 
-// Drain publishes what is waiting and returns when nothing is. It gives up at the first failure, and at once when
-// the bus has not been started: what is left is on disk and goes out at the next start.
+// Drain publishes what is waiting and returns when nothing is, or when another process publishes it. It gives up at
+// the first failure, and at once when the bus has not been started: what is left is on disk and goes out at the next start.
 func (r *Relay) Drain(ctx context.Context) error {
 	if b, ok := r.bus.(interface{ Started() bool }); ok && !b.Started() {
 		return nil
 	}
 	for {
 		n, err := r.step(ctx)
+		if errors.Is(err, errElsewhere) {
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("publish the events that are left of %s: %w", r.source, err)
 		}
@@ -131,6 +155,9 @@ func (r *Relay) step(ctx context.Context) (int, error) {
 		defer func() { r.turn <- struct{}{} }()
 	case <-ctx.Done():
 		return 0, ctx.Err()
+	}
+	if err := r.lead(ctx); err != nil {
+		return 0, err
 	}
 	waiting, err := r.waiting(ctx)
 	if err != nil || len(waiting.seqs) == 0 {
@@ -150,6 +177,21 @@ func (r *Relay) step(ctx context.Context) (int, error) {
 	}
 	r.signal.send()
 	return len(waiting.seqs), nil
+}
+
+// lead makes sure that this process has the lease.
+func (r *Relay) lead(ctx context.Context) error {
+	if r.lease != nil && r.lease.Held(ctx) {
+		return nil
+	}
+	var err error
+	if r.lease, err = r.db.Lease(ctx, "relay"); err != nil {
+		return fmt.Errorf("take the lease of the relay: %w", err)
+	}
+	if r.lease == nil {
+		return errElsewhere
+	}
+	return nil
 }
 
 type batch struct {
@@ -246,7 +288,7 @@ func (r *Relay) mark(ctx context.Context, seqs []int64) error {
 				return err
 			}
 			if n != to-from+1 {
-				return fmt.Errorf("%d of the events %d to %d were marked by another relay: only one may run", to-from+1-n, from, to)
+				return fmt.Errorf("%d of the events %d to %d were marked by another relay", to-from+1-n, from, to)
 			}
 			last += n
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/db/dbtest"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"pgregory.net/rapid"
 )
@@ -35,7 +36,7 @@ func TestEventsHaveOneEffectWhateverFails(t *testing.T) {
 		}
 		var failure string
 		synctest.Test(t, func(t *testing.T) {
-			publisher, consumer := setup(t), setup(t)
+			publisher, consumer := setup(t, dbtest.SQLite), setup(t, dbtest.SQLite)
 			want := map[string][]string{}
 			var events []outbox.Event
 			for n, s := range p.subjects {
@@ -87,7 +88,7 @@ func TestEventsHaveOneEffectWhateverFails(t *testing.T) {
 					}
 				})
 				publisher.close()
-				publisher = reopen(t, publisher.path)
+				publisher = reopen(t, publisher.url)
 			}
 			publisher.run(outbox.NewRelay("/test", publisher.db, publisher.write, bus, publisher.log).Run)
 			until(t, "all is published and handled", func() bool {
@@ -106,163 +107,181 @@ func TestEventsHaveOneEffectWhateverFails(t *testing.T) {
 
 func TestRelayKeepsTheOrderOverAFailingBus(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := setup(t)
-		var got []string
-		var at []time.Time
-		bus := busFunc(func(_ context.Context, events []outbox.Event) error {
-			if at = append(at, time.Now()); len(at) <= 12 {
-				return errors.New("the bus is away")
+	dbtest.Each(t, func(t *testing.T, engine dbtest.Engine) {
+		synctest.Test(t, func(t *testing.T) {
+			h := setup(t, engine)
+			var got []string
+			var at []time.Time
+			bus := busFunc(func(_ context.Context, events []outbox.Event) error {
+				if at = append(at, time.Now()); len(at) <= 12 {
+					return errors.New("the bus is away")
+				}
+				got = append(got, ids(events)...)
+				return nil
+			})
+			relay := outbox.NewRelay("/test", h.db, h.write, bus, h.log)
+			h.run(relay.Run)
+			var want []string
+			for n := range 5 {
+				e := text(t.Context(), "s", named(n))
+				h.append(t, e)
+				relay.Wake()
+				want = append(want, e.ID)
+				synctest.Wait()
 			}
-			got = append(got, ids(events)...)
-			return nil
+			until(t, "all is published", func() bool { return h.stats(t).waiting == 0 })
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("published (-want +got):\n%s", diff)
+			}
+			bound := 50 * time.Millisecond
+			for n := 1; n <= 12; n++ {
+				if gap := at[n].Sub(at[n-1]); gap > bound+time.Microsecond {
+					t.Errorf("attempt %d came %s after the one before, want at most %s", n+1, gap, bound)
+				}
+				bound = min(2*bound, 30*time.Second)
+			}
+			if n := h.lines.count("level=WARN"); n != 1 {
+				t.Errorf("%d warnings for one outage, want 1", n)
+			}
 		})
-		relay := outbox.NewRelay("/test", h.db, h.write, bus, h.log)
-		h.run(relay.Run)
-		var want []string
-		for n := range 5 {
-			e := text(t.Context(), "s", named(n))
-			h.append(t, e)
-			relay.Wake()
-			want = append(want, e.ID)
-			synctest.Wait()
-		}
-		until(t, "all is published", func() bool { return h.stats(t).waiting == 0 })
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("published (-want +got):\n%s", diff)
-		}
-		bound := 50 * time.Millisecond
-		for n := 1; n <= 12; n++ {
-			if gap := at[n].Sub(at[n-1]); gap > bound+time.Microsecond {
-				t.Errorf("attempt %d came %s after the one before, want at most %s", n+1, gap, bound)
-			}
-			bound = min(2*bound, 30*time.Second)
-		}
-		if n := h.lines.count("level=WARN"); n != 1 {
-			t.Errorf("%d warnings for one outage, want 1", n)
-		}
 	})
 }
 
 func TestRelayPublishesSoonAfterWakeAndFindsWhatNobodyToldOf(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := setup(t)
-		published := 0
-		bus := busFunc(func(_ context.Context, events []outbox.Event) error { published += len(events); return nil })
-		relay := outbox.NewRelay("/test", h.db, h.write, bus, h.log)
-		h.run(relay.Run)
-		synctest.Wait()
-		h.append(t, text(t.Context(), "s", "told"))
-		for range 100 {
-			relay.Wake() // never blocks
-		}
-		synctest.Wait()
-		if published != 1 {
-			t.Fatalf("%d published without the clock moving, want 1", published)
-		}
-		time.Sleep(10 * time.Second)
-		h.append(t, text(t.Context(), "s", "untold"))
-		time.Sleep(time.Second + time.Millisecond)
-		synctest.Wait()
-		if published != 2 {
-			t.Fatalf("%d published a second later, want 2", published)
-		}
+	dbtest.Each(t, func(t *testing.T, engine dbtest.Engine) {
+		synctest.Test(t, func(t *testing.T) {
+			h := setup(t, engine)
+			published := 0
+			bus := busFunc(func(_ context.Context, events []outbox.Event) error { published += len(events); return nil })
+			relay := outbox.NewRelay("/test", h.db, h.write, bus, h.log)
+			h.run(relay.Run)
+			synctest.Wait()
+			h.append(t, text(t.Context(), "s", "told"))
+			for range 100 {
+				relay.Wake() // never blocks
+			}
+			synctest.Wait()
+			if published != 1 {
+				t.Fatalf("%d published without the clock moving, want 1", published)
+			}
+			time.Sleep(10 * time.Second)
+			h.append(t, text(t.Context(), "s", "untold"))
+			time.Sleep(time.Second + time.Millisecond)
+			synctest.Wait()
+			if published != 2 {
+				t.Fatalf("%d published a second later, want 2", published)
+			}
+		})
 	})
 }
 
 func TestRelayDoesNotSkipWhatCommitsLate(t *testing.T) {
 	t.Parallel()
-	h := setup(t)
-	relay := outbox.NewRelay("/test", h.db, h.write, relayed(t), h.log)
-	insert := func(seq int) {
-		h.exec(t, `INSERT INTO outbox (seq, id, type, subject, time, correlation_id, causation_id, traceparent, data)
-			VALUES ($1, $2, 'unknown.Type', 's', 0, '', '', '', x'')`, seq, named(seq))
-	}
-	drain := func() {
-		t.Helper()
-		if err := relay.Drain(t.Context()); err != nil {
-			t.Fatal(err)
+	dbtest.Each(t, func(t *testing.T, engine dbtest.Engine) {
+		h := setup(t, engine)
+		relay := outbox.NewRelay("/test", h.db, h.write, relayed(t), h.log)
+		insert := func(seq int) {
+			h.exec(t, `INSERT INTO outbox (seq, id, type, subject, time, correlation_id, causation_id, traceparent, data)
+			VALUES ($1, $2, 'unknown.Type', 's', 0, '', '', '', '')`, seq, named(seq))
 		}
-	}
-	for _, seq := range []int{10, 11, 14} {
-		insert(seq)
-	}
-	drain()
-	for _, seq := range []int{5, 12, 13, 20} { // took their numbers before the others committed
-		insert(seq)
-	}
-	drain()
-	var got []string
-	for _, e := range page(t, relay, "", 100).Events {
-		got = append(got, e.Cursor+" "+e.ID)
-	}
-	want := []string{"1 event 10", "2 event 11", "3 event 14", "4 event 5", "5 event 12", "6 event 13", "7 event 20"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("feed (-want +got):\n%s", diff)
-	}
+		drain := func() {
+			t.Helper()
+			if err := relay.Drain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, seq := range []int{10, 11, 14} {
+			insert(seq)
+		}
+		drain()
+		for _, seq := range []int{5, 12, 13, 20} { // took their numbers before the others committed
+			insert(seq)
+		}
+		drain()
+		var got []string
+		for _, e := range page(t, relay, "", 100).Events {
+			got = append(got, e.Cursor+" "+e.ID)
+		}
+		want := []string{"1 event 10", "2 event 11", "3 event 14", "4 event 5", "5 event 12", "6 event 13", "7 event 20"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("feed (-want +got):\n%s", diff)
+		}
+	})
 }
 
 func TestRelayRefusesToMarkWhatAnotherRelayMarked(t *testing.T) {
 	t.Parallel()
-	h := setup(t)
-	h.append(t, text(t.Context(), "s", "one"), text(t.Context(), "s", "two"))
-	other := outbox.NewRelay("/test", h.db, h.write, relayed(t), h.log)
-	late := func(ctx context.Context, f func(*db.Tx) error) error {
-		if err := other.Drain(ctx); err != nil {
-			return err
+	dbtest.Each(t, func(t *testing.T, engine dbtest.Engine) {
+		h := setup(t, engine)
+		h.append(t, text(t.Context(), "s", "one"), text(t.Context(), "s", "two"))
+		other := outbox.NewRelay("/test", h.db, h.write, relayed(t), h.log)
+		late := func(ctx context.Context, f func(*db.Tx) error) error {
+			if engine.Name == "postgres" { // it is cut off, and the other one gets the lease
+				_, err := dbtest.Raw(t, h.url).Exec(`SELECT pg_terminate_backend(pid, 10000) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND usename = current_user`)
+				if err != nil {
+					return err
+				}
+			}
+			if err := other.Drain(ctx); err != nil {
+				return err
+			}
+			return h.write(ctx, f)
 		}
-		return h.write(ctx, f)
-	}
-	err := outbox.NewRelay("/test", h.db, late, relayed(t), h.log).Drain(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "only one may run") {
-		t.Errorf("error %v, want one that says that only one may run", err)
-	}
-	if n := count(t, h.db, `SELECT count(DISTINCT position) FROM outbox WHERE position IN (1, 2)`); n != 2 {
-		t.Errorf("%d rows are at positions 1 and 2, want 2", n)
-	}
+		err := outbox.NewRelay("/test", h.db, late, relayed(t), h.log).Drain(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "marked by another relay") {
+			t.Errorf("error %v, want one that says that another relay marked them", err)
+		}
+		if n := count(t, h.db, `SELECT count(DISTINCT position) FROM outbox WHERE position IN (1, 2)`); n != 2 {
+			t.Errorf("%d rows are at positions 1 and 2, want 2", n)
+		}
+	})
 }
 
 func TestRelayReadsOnlyWhatSomebodyWants(t *testing.T) {
 	t.Parallel()
-	h := setup(t)
-	var got []outbox.Event
-	bus := relayed(t, outbox.Subscription{Name: "c", Types: []string{textType}, Receive: func(_ context.Context, events []outbox.Event) error {
-		got = append(got, events...)
-		return nil
-	}})
-	wanted := text(t.Context(), "s", "wanted")
-	wanted.TraceParent, wanted.CorrelationID, wanted.CausationID = "00-trace", "correlation", "cause"
-	unwanted := wanted
-	unwanted.ID, unwanted.Type = "unwanted", "other.Type"
-	h.append(t, unwanted, wanted, unwanted)
-	if err := outbox.NewRelay("/test", h.db, h.write, bus, h.log).Drain(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	wanted.Source = "/test"
-	if diff := cmp.Diff([]outbox.Event{wanted}, got); diff != "" {
-		t.Errorf("published (-want +got):\n%s", diff)
-	}
-	if s := h.stats(t); s.waiting != 0 {
-		t.Errorf("%d rows still wait, want 0", s.waiting)
-	}
+	dbtest.Each(t, func(t *testing.T, engine dbtest.Engine) {
+		h := setup(t, engine)
+		var got []outbox.Event
+		bus := relayed(t, outbox.Subscription{Name: "c", Types: []string{textType}, Receive: func(_ context.Context, events []outbox.Event) error {
+			got = append(got, events...)
+			return nil
+		}})
+		wanted := text(t.Context(), "s", "wanted")
+		wanted.TraceParent, wanted.CorrelationID, wanted.CausationID = "00-trace", "correlation", "cause"
+		unwanted := wanted
+		unwanted.ID, unwanted.Type = "unwanted", "other.Type"
+		h.append(t, unwanted, wanted, unwanted)
+		if err := outbox.NewRelay("/test", h.db, h.write, bus, h.log).Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wanted.Source = "/test"
+		if diff := cmp.Diff([]outbox.Event{wanted}, got); diff != "" {
+			t.Errorf("published (-want +got):\n%s", diff)
+		}
+		if s := h.stats(t); s.waiting != 0 {
+			t.Errorf("%d rows still wait, want 0", s.waiting)
+		}
+	})
 }
 
 func TestDrainGivesUpAtTheFirstFailure(t *testing.T) {
 	t.Parallel()
-	h := setup(t)
-	h.append(t, text(t.Context(), "s", "one"))
-	away := errors.New("the bus is away")
-	relay := outbox.NewRelay("/test", h.db, h.write, busFunc(func(context.Context, []outbox.Event) error { return away }), h.log)
-	if err := relay.Drain(t.Context()); !errors.Is(err, away) {
-		t.Errorf("error %v, want %v", err, away)
-	}
-	if err := outbox.NewRelay("/test", h.db, h.write, outbox.NewLocal(), h.log).Drain(t.Context()); err != nil {
-		t.Errorf("drain with a bus that was never started: %v", err)
-	}
-	if s := h.stats(t); s.waiting != 1 {
-		t.Errorf("%d rows wait, want 1", s.waiting)
-	}
+	dbtest.Each(t, func(t *testing.T, engine dbtest.Engine) {
+		h := setup(t, engine)
+		h.append(t, text(t.Context(), "s", "one"))
+		away := errors.New("the bus is away")
+		relay := outbox.NewRelay("/test", h.db, h.write, busFunc(func(context.Context, []outbox.Event) error { return away }), h.log)
+		if err := relay.Drain(t.Context()); !errors.Is(err, away) {
+			t.Errorf("error %v, want %v", err, away)
+		}
+		if err := outbox.NewRelay("/test", h.db, h.write, outbox.NewLocal(), h.log).Drain(t.Context()); err != nil {
+			t.Errorf("drain with a bus that was never started: %v", err)
+		}
+		if s := h.stats(t); s.waiting != 1 {
+			t.Errorf("%d rows wait, want 1", s.waiting)
+		}
+	})
 }
 
 func TestLocalHoldsEventsBackUntilAllHaveSubscribed(t *testing.T) {
@@ -316,7 +335,7 @@ func TestLocalHoldsEventsBackUntilAllHaveSubscribed(t *testing.T) {
 func BenchmarkRelay(b *testing.B) {
 	for _, size := range []int{1, 64, 256} {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
-			h := setup(b)
+			h := setup(b, dbtest.SQLite)
 			relay := outbox.NewRelay("/test", h.db, h.write, relayed(b), h.log)
 			events := make([]outbox.Event, size)
 			for n := range events {

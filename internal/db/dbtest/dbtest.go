@@ -45,6 +45,9 @@ func Each(t *testing.T, f func(t *testing.T, e Engine)) {
 	for _, e := range []Engine{SQLite, Postgres} {
 		t.Run(e.Name, func(t *testing.T) {
 			t.Parallel()
+			if e.Name == "postgres" {
+				theServer(t) // here, because f may go on in a bubble of testing/synctest
+			}
 			f(t, e)
 		})
 	}
