@@ -160,6 +160,83 @@ func TestMoneyOfACancelledOrderGoesBack(t *testing.T) {
 	}
 }
 
+func fulfilled(ctx context.Context, order string) outbox.Event {
+	return outbox.New(ctx, &ordersv1.OrderFulfilled{OrderId: order, Paid: true}, order, time.Now())
+}
+
+func returned(ctx context.Context, order string) outbox.Event {
+	return outbox.New(ctx, &ordersv1.OrderReturned{OrderId: order, Paid: true}, order, time.Now())
+}
+
+// What the events of an order do to its money in the order that they are handled in, each delivered twice. After a return
+// the provider keeps nothing.
+func TestMoneyOfAFulfilledAndAReturnedOrder(t *testing.T) {
+	t.Parallel()
+	type event = func(context.Context, string) outbox.Event
+	for name, tc := range map[string]struct {
+		events []event
+		told   []string
+		holds  int64
+	}{
+		"fulfilled":           {[]event{fulfilled}, []string{"PaymentAuthorized", "PaymentCaptured"}, 1},
+		"returned":            {[]event{fulfilled, returned}, []string{"PaymentAuthorized", "PaymentCaptured", "PaymentRefunded"}, 0},
+		"returned, then late": {[]event{returned, fulfilled}, []string{"PaymentAuthorized", "PaymentVoided", "PaymentVoided"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := join(t)
+			id := uuid.NewString()
+			w.authorize(id)
+			told := []string{kind(<-w.told)}
+			for _, of := range tc.events {
+				event := of(telemetry.WithCorrelation(t.Context(), "corr-1"), id)
+				for range 2 { // a bus delivers at least once
+					w.publish(event)
+				}
+				e := <-w.told
+				told = append(told, kind(e))
+				if e.Subject != id || e.CausationID != event.ID || e.CorrelationID != "corr-1" {
+					t.Errorf("%s about %s is caused by %q, correlation %q", e.Type, e.Subject, e.CausationID, e.CorrelationID)
+				}
+			}
+			if d := cmp.Diff(tc.told, told); d != "" {
+				t.Errorf("told (-want +got):\n%s", d)
+			}
+			w.close()
+			if len(w.told) > 0 {
+				t.Errorf("the repeat had an effect: %s", kind(<-w.told))
+			}
+			source, err := Context().Inspect(t.Context(), "sqlite:"+w.data+"/payments.db", w.data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer source.Close()
+			counts, broken, err := source.Check(t.Context())
+			if err != nil || len(broken) > 0 || counts["providerHolds"] != tc.holds {
+				t.Errorf("%v, %v, %v", counts, broken, err)
+			}
+		})
+	}
+}
+
+// A fulfilment that cannot be captured yet waits for what it lacks, and is not lost.
+func TestFulfilmentOfAPaymentNeverHeardOfIsKept(t *testing.T) {
+	t.Parallel()
+	w := join(t)
+	early, free := uuid.NewString(), uuid.NewString()
+	unpaid := outbox.New(t.Context(), &ordersv1.OrderFulfilled{OrderId: free}, free, time.Now())
+	w.publish(unpaid)
+	w.publish(fulfilled(t.Context(), early))
+	w.authorize(early)
+	if told := []string{kind(<-w.told), kind(<-w.told)}; !cmp.Equal(told, []string{"PaymentAuthorized", "PaymentCaptured"}) {
+		t.Errorf("told %v", told)
+	}
+	w.close()
+	if len(w.told) > 0 {
+		t.Errorf("told of the unpaid order: %s", kind(<-w.told))
+	}
+}
+
 func TestCancellationOfAnUnpaidOrderIsNoneOfOurs(t *testing.T) {
 	t.Parallel()
 	w := join(t)

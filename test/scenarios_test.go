@@ -25,6 +25,7 @@ var scenarios = []scenario{
 	{"cancelling gives units and money back", ownInventory, 5, cancels},
 	{"cancelling gives the money back whoever keeps the stock", 0, 5, cancelsMoney},
 	{"fulfilling takes units and money for good, and a return brings them back", ownInventory, 5, fulfilsAndReturns},
+	{"what a crowd says of one order at once comes to one end", ownInventory, 50, fulfilsInACrowd},
 
 	{"a key acts once however often it is sent at once", 0, 50, actsOnce},
 	{"of 200 buyers of 50 units exactly 50 get one, ten times", 0, 50, sellsOut},

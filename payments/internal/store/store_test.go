@@ -157,6 +157,41 @@ func TestKillAroundTheProviderIsRepairedByARepeat(t *testing.T) {
 	}
 }
 
+// The same of a capture that an event asks for: the process dies, the event is not marked, and the next process
+// handles it again.
+func TestKillAroundACaptureIsRepairedByItsEvent(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := orderID(1)
+	b.operate(id, "authorize")
+	left := map[string]string{}
+	dying := payment.NewService(b.Store, map[string]payment.Provider{"simulated": killed{b.provider, func(when string) { left[when] = snapshot(t, b.dir) }}})
+	mark := func(tx *db.Tx) error { _, err := tx.Exec(`UPDATE outbox SET traceparent = 'marked'`); return err }
+	if err := dying.Collect(t.Context(), id, b.DecideWith(mark)); err != nil {
+		t.Fatal(err)
+	}
+	for _, when := range []string{"before", "after"} {
+		next := reopen(t, left[when])
+		if s := next.record(id).Payment.Status; s != payment.Capturing || next.count(`SELECT count(*) FROM outbox WHERE traceparent = 'marked'`) != 0 {
+			t.Errorf("killed %s the provider acts: the disk says %q, or the event is marked", when, s)
+		}
+		next.sound()
+		if err := next.payments.Collect(t.Context(), id, next.DecideWith(mark)); err != nil {
+			t.Errorf("killed %s the provider acts, again: %v", when, err)
+		}
+		if s := next.record(id).Payment; s.Status != payment.Captured || s.Captured != 1000 || next.count(`SELECT count(*) FROM outbox WHERE traceparent <> 'marked'`) != 0 {
+			t.Errorf("killed %s the provider acts, again: %+v, or an event is not marked", when, s)
+		}
+		if n := next.count(`SELECT count(*) FROM outbox WHERE type = 'orderkeep.payments.v1.PaymentCaptured'`); n != 1 {
+			t.Errorf("killed %s the provider acts, again: told %d times that it is captured", when, n)
+		}
+		next.sound()
+		if o, err := next.provider.Lookup(t.Context(), payment.ChargeKey(id)); err != nil || o.Captured != 1000 || o.State != payment.StateCaptured {
+			t.Errorf("killed %s the provider acts, again: the provider has %+v, %v", when, o, err)
+		}
+	}
+}
+
 func TestEventsAreWrittenWithTheChange(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
