@@ -161,17 +161,18 @@ func TestKillAroundTheProviderIsRepairedByARepeat(t *testing.T) {
 // handles it again.
 func TestKillAroundACaptureIsRepairedByItsEvent(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	dir := t.TempDir()
+	b := reopen(t, in(dir))
 	id := orderID(1)
 	b.operate(id, "authorize")
 	left := map[string]string{}
-	dying := payment.NewService(b.Store, map[string]payment.Provider{"simulated": killed{b.provider, func(when string) { left[when] = snapshot(t, b.dir) }}})
+	dying := payment.NewService(b.Store, map[string]payment.Provider{"simulated": killed{b.provider, func(when string) { left[when] = snapshot(t, dir) }}})
 	mark := func(tx *db.Tx) error { _, err := tx.Exec(`UPDATE outbox SET traceparent = 'marked'`); return err }
 	if err := dying.Collect(t.Context(), id, b.DecideWith(mark)); err != nil {
 		t.Fatal(err)
 	}
 	for _, when := range []string{"before", "after"} {
-		next := reopen(t, left[when])
+		next := reopen(t, in(left[when]))
 		if s := next.record(id).Payment.Status; s != payment.Capturing || next.count(`SELECT count(*) FROM outbox WHERE traceparent = 'marked'`) != 0 {
 			t.Errorf("killed %s the provider acts: the disk says %q, or the event is marked", when, s)
 		}
