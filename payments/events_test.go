@@ -41,7 +41,7 @@ func join(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, data: t.TempDir(), bus: outbox.NewLocal(), told: make(chan outbox.Event, 100)}
 	var err error
-	w.svc, err = Context().Open(t.Context(), node.Env{DB: "sqlite:" + w.data + "/payments.db", Data: w.data, Bus: w.bus, Log: slog.New(slog.DiscardHandler)})
+	w.svc, err = Context().Open(t.Context(), node.Env{DB: "sqlite:" + w.data + "/payments.db", Data: w.data, ProviderDB: "sqlite:" + w.data + "/simulated-provider.db", Bus: w.bus, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestMoneyOfACancelledOrderGoesBack(t *testing.T) {
 			if len(w.told) > 0 {
 				t.Errorf("the repeat had an effect: %s", kind(<-w.told))
 			}
-			source, err := Context().Inspect(t.Context(), "sqlite:"+w.data+"/payments.db", w.data)
+			source, err := Context().Inspect(t.Context(), "sqlite:"+w.data+"/payments.db", "sqlite:"+w.data+"/simulated-provider.db")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -266,7 +266,7 @@ func TestBadEventHoldsUpOnlyItself(t *testing.T) {
 		t.Errorf("told of %s", e.Subject)
 	}
 	w.close()
-	source, err := Context().Inspect(t.Context(), "sqlite:"+w.data+"/payments.db", w.data)
+	source, err := Context().Inspect(t.Context(), "sqlite:"+w.data+"/payments.db", "sqlite:"+w.data+"/simulated-provider.db")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +363,7 @@ func TestFeedTellsWhatHappenedAndNoToken(t *testing.T) {
 
 func openAgain(t *testing.T, data string) *node.Service {
 	t.Helper()
-	svc, err := Context().Open(t.Context(), node.Env{DB: "sqlite:" + data + "/payments.db", Data: data, Bus: outbox.NewLocal(), Log: slog.New(slog.DiscardHandler)})
+	svc, err := Context().Open(t.Context(), node.Env{DB: "sqlite:" + data + "/payments.db", Data: data, ProviderDB: "sqlite:" + data + "/simulated-provider.db", Bus: outbox.NewLocal(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

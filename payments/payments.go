@@ -10,10 +10,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"path/filepath"
 	"sync"
 
-	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/node"
 	"github.com/orderkeep/orderkeep/internal/outbox"
@@ -29,15 +27,8 @@ import (
 func Context() node.Context {
 	return node.Context{
 		Name: "payments", Contract: paymentsv1.OpenAPI, Open: open,
-		Inspect: func(ctx context.Context, db, data string) (audit.Source, error) {
-			return store.Inspect(ctx, db, providerURL(data))
-		},
+		Inspect: store.Inspect,
 	}
-}
-
-// providerURL is the simulated provider's own record: not ours, so not in our database.
-func providerURL(data string) string {
-	return "sqlite:" + filepath.Join(data, "simulated-provider.db")
 }
 
 func open(ctx context.Context, env node.Env) (*node.Service, error) {
@@ -45,7 +36,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	provider, err := simulated.Open(ctx, providerURL(env.Data), nil)
+	provider, err := simulated.Open(ctx, env.ProviderDB, nil)
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}

@@ -185,7 +185,7 @@ func TestPaymentsOutliveTheProcess(t *testing.T) {
 	b.call("PUT", unknown, newPayment("pm_simulated_timeout_charged")).is(200).has(`{"authorizedMinor":1000}`)
 	b.call("POST", held+"/void", "").is(200)
 	b.stop()
-	source, err := Context().Inspect(t.Context(), "sqlite:"+b.data+"/payments.db", b.data)
+	source, err := Context().Inspect(t.Context(), "sqlite:"+b.data+"/payments.db", "sqlite:"+b.data+"/simulated-provider.db")
 	if err != nil {
 		t.Fatal(err)
 	}

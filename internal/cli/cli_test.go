@@ -444,11 +444,11 @@ func TestServeAnswersUntilItIsInterrupted(t *testing.T) {
 
 func TestVerifyFailsWhenADatabaseIsNotThere(t *testing.T) {
 	t.Parallel()
-	missing := []node.Context{{Name: "orders", Inspect: func(_ context.Context, db, data string) (audit.Source, error) {
-		return nil, errors.New("there is no database of orders at " + db + " in " + data)
+	missing := []node.Context{{Name: "orders", Inspect: func(_ context.Context, db, provider string) (audit.Source, error) {
+		return nil, errors.New("there is no database of orders at " + db + ", nor " + provider)
 	}}}
 	r := do(t, missing, "", "verify", "--data", "/nowhere", "--json")
-	if r.code != exitFailed || r.out != "" || r.errout != "orderkeep: there is no database of orders at sqlite:/nowhere/orders.db in /nowhere\n" {
+	if r.code != exitFailed || r.out != "" || r.errout != "orderkeep: there is no database of orders at sqlite:/nowhere/orders.db, nor sqlite:/nowhere/simulated-provider.db\n" {
 		t.Errorf("%+v", r)
 	}
 	r = do(t, missing, "", "verify", "--data", "/nowhere", "--orders-db", "sqlite:/elsewhere.db")

@@ -18,6 +18,7 @@ type verifyCmd struct {
 	OrdersDB    string `env:"ORDERS_DB" placeholder:"URL" help:"Database of Orders. Default: sqlite:DIR/orders.db."`
 	InventoryDB string `env:"INVENTORY_DB" placeholder:"URL" help:"Database of Inventory. Default: sqlite:DIR/inventory.db."`
 	PaymentsDB  string `env:"PAYMENTS_DB" placeholder:"URL" help:"Database of Payments. Default: sqlite:DIR/payments.db."`
+	ProviderDB  string `name:"simulated-provider-db" env:"SIMULATED_PROVIDER_DB" placeholder:"URL" help:"Record of the simulated provider. Default: sqlite:DIR/simulated-provider.db."`
 
 	InventoryURL string `env:"INVENTORY_URL" placeholder:"URL" help:"Where Inventory is, if serve was told so: its records are then left out, unless its database is named."`
 	PaymentsURL  string `env:"PAYMENTS_URL" placeholder:"URL" help:"Where Payments is, likewise."`
@@ -25,7 +26,7 @@ type verifyCmd struct {
 
 func (c *verifyCmd) Run(s *session) error {
 	report, err := s.audit(node.Config{
-		Data: c.Data, OrdersDB: c.OrdersDB, InventoryDB: c.InventoryDB, PaymentsDB: c.PaymentsDB, InventoryURL: c.InventoryURL, PaymentsURL: c.PaymentsURL,
+		Data: c.Data, OrdersDB: c.OrdersDB, InventoryDB: c.InventoryDB, PaymentsDB: c.PaymentsDB, ProviderDB: c.ProviderDB, InventoryURL: c.InventoryURL, PaymentsURL: c.PaymentsURL,
 	})
 	if err != nil {
 		return err
@@ -50,7 +51,7 @@ func (s *session) audit(cfg node.Config) (audit.Report, error) {
 			if cfg.Elsewhere(x.Name) {
 				continue
 			}
-			source, err := x.Inspect(ctx, cfg.Database(x.Name), cfg.Data)
+			source, err := x.Inspect(ctx, cfg.Database(x.Name), cfg.Database("simulated-provider"))
 			if err != nil {
 				for _, opened := range sources {
 					err = errors.Join(err, opened.Close())

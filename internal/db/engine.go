@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -58,7 +59,11 @@ func Check(url string) error {
 }
 
 func engineOf(url string) (engine, error) {
-	scheme, rest, _ := strings.Cut(url, ":")
+	const known = "this version knows sqlite:/path/to/file.db and postgres://user:password@host:5432/database"
+	scheme, rest, ok := strings.Cut(url, ":")
+	if !ok {
+		return nil, errors.New("is not a URL of a database; " + known)
+	}
 	switch scheme {
 	case "sqlite":
 		if rest != "" {
@@ -67,7 +72,7 @@ func engineOf(url string) (engine, error) {
 	case "postgres", "postgresql":
 		return newPostgres(url)
 	}
-	return nil, fmt.Errorf("database URL of engine %q: this version knows sqlite:/path/to/file.db and postgres://user:password@host:5432/database", scheme)
+	return nil, fmt.Errorf("database URL of engine %q; %s", scheme, known)
 }
 
 // cut splits a wide statement at its marker.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/rate"
 )
 
@@ -24,10 +25,11 @@ type Config struct {
 
 	Listen       string        `name:"listen" env:"ORDERKEEP_LISTEN" default:"${listen}" help:"Address to answer on. Port 0 takes a free one. There is no TLS and no authentication: name another host than the loopback only behind something that has both."`
 	GRPCListen   string        `name:"grpc-listen" env:"ORDERKEEP_GRPC_LISTEN" default:"${grpc_listen}" help:"Address to answer gRPC on, for contexts in other processes; as open as --listen. Empty: none."`
-	Data         string        `name:"data" env:"ORDERKEEP_DATA" default:"orderkeep-data" placeholder:"DIR" help:"Directory of the databases. Made if it is not there. Each context in it belongs to one process at a time."`
-	OrdersDB     string        `name:"orders-db" env:"ORDERS_DB" placeholder:"URL" help:"Database of Orders. Default: sqlite:DIR/orders.db."`
-	InventoryDB  string        `name:"inventory-db" env:"INVENTORY_DB" placeholder:"URL" help:"Database of Inventory. Default: sqlite:DIR/inventory.db."`
-	PaymentsDB   string        `name:"payments-db" env:"PAYMENTS_DB" placeholder:"URL" help:"Database of Payments. Default: sqlite:DIR/payments.db."`
+	Data         string        `name:"data" env:"ORDERKEEP_DATA" default:"orderkeep-data" placeholder:"DIR" help:"Directory of the databases. Made if it is not there. Each file in it belongs to one process at a time."`
+	OrdersDB     string        `name:"orders-db" env:"ORDERS_DB" placeholder:"URL" help:"Database of Orders, such as postgres://user:password@host:5432/orders. Default: sqlite:DIR/orders.db."`
+	InventoryDB  string        `name:"inventory-db" env:"INVENTORY_DB" placeholder:"URL" help:"Database of Inventory, likewise. Default: sqlite:DIR/inventory.db."`
+	PaymentsDB   string        `name:"payments-db" env:"PAYMENTS_DB" placeholder:"URL" help:"Database of Payments, likewise. Default: sqlite:DIR/payments.db."`
+	ProviderDB   string        `name:"simulated-provider-db" env:"SIMULATED_PROVIDER_DB" placeholder:"URL" help:"Record of the simulated provider; all replicas of Payments need one. Default: sqlite:DIR/simulated-provider.db."`
 	InventoryURL string        `name:"inventory-url" env:"INVENTORY_URL" default:"${inventory_url}" help:"Where Inventory is called, if not within this process: grpc://, grpcs://, http:// or https:// and HOST:PORT."`
 	PaymentsURL  string        `name:"payments-url" env:"PAYMENTS_URL" default:"${payments_url}" help:"Where Payments is called, if not within this process: grpc://, grpcs://, http:// or https:// and HOST:PORT."`
 	RateLimit    rate.Limit    `name:"rate-limit" env:"ORDERKEEP_RATE_LIMIT" default:"0" placeholder:"N/s|m|h" help:"Requests that one client may make, such as 100/s or 6000/m; 0 for any number. Health and documentation are not counted."`
@@ -39,6 +41,9 @@ type Config struct {
 	DrainTimeout time.Duration `name:"drain-timeout" env:"ORDERKEEP_DRAIN_TIMEOUT" default:"30s" help:"Time for the requests under way to finish after SIGTERM."`
 }
 
+// provider keeps a record of its own, as a context does, and is run by Payments.
+const provider = "simulated-provider"
+
 // The names of the settings by context, as an operator knows them.
 type setting struct{ name, value string }
 
@@ -47,6 +52,7 @@ func (c Config) db(context string) setting {
 		"orders":    {"ORDERS_DB", c.OrdersDB},
 		"inventory": {"INVENTORY_DB", c.InventoryDB},
 		"payments":  {"PAYMENTS_DB", c.PaymentsDB},
+		provider:    {"SIMULATED_PROVIDER_DB", c.ProviderDB},
 	}[context]
 }
 
@@ -57,7 +63,8 @@ func (c Config) address(context string) setting {
 	}[context]
 }
 
-// Database returns the URL of a context's database: the one set, or a SQLite file in the data directory.
+// Database returns the URL of a context's database, or the simulated provider's: the one set, or a SQLite file in the data
+// directory.
 func (c Config) Database(context string) string {
 	if set := c.db(context).value; set != "" {
 		return set
@@ -143,11 +150,34 @@ func (c Config) Check(contexts []Context) error {
 				wrong(strings.ToUpper(name)+"_URL", "%s calls %s, which does not run in this process: say where it is", x.Name, name)
 			}
 		}
-		if s := c.db(x.Name); s.value != "" && !strings.Contains(s.value, ":") {
-			wrong(s.name, "is not a URL; this version knows sqlite:/path/to/file.db")
+		for _, name := range records(x.Name) {
+			if err := db.Check(c.Database(name)); err != nil {
+				wrong(c.db(name).name, "%v", err)
+			}
 		}
 	}
 	return errors.Join(mistakes...)
+}
+
+// records names the databases that a context opens.
+func records(context string) []string {
+	if context == "payments" {
+		return []string{context, provider}
+	}
+	return []string{context}
+}
+
+// files names the databases of the contexts that are files in the data directory.
+func (c Config) files(here []Context) []string {
+	var names []string
+	for _, x := range here {
+		for _, name := range records(x.Name) {
+			if c.db(name).value == "" {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 func listenMistake(address string) string {

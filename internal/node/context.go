@@ -21,17 +21,19 @@ type Context struct {
 	// Open opens the context. It returns when the context can answer, except that its peers may not be there yet.
 	Open func(ctx context.Context, env Env) (*Service, error)
 	// Inspect opens the context's records for an audit, read only, beside a running process or without one.
-	// db is the database's URL and data the data directory.
-	Inspect func(ctx context.Context, db, data string) (audit.Source, error)
+	// db is the database's URL and provider that of the simulated provider's record.
+	Inspect func(ctx context.Context, db, provider string) (audit.Source, error)
 }
 
 // Env is what a context gets from its process.
 type Env struct {
-	DB    string // the URL of its database
-	Data  string // the data directory, for a context's other files
-	Peers map[string]Peer
-	Bus   outbox.Bus
-	Log   *slog.Logger
+	DB   string // the URL of its database
+	Data string // the data directory, for a context's other files
+	// ProviderDB is the URL of the simulated provider's record, for the context that runs it.
+	ProviderDB string
+	Peers      map[string]Peer
+	Bus        outbox.Bus
+	Log        *slog.Logger
 }
 
 // Peer is the wire to another context: exactly one of the two is set.

@@ -11,9 +11,9 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// lockData makes the data directory and takes the contexts in it for this process: contexts of different processes may
-// share the directory, and no context belongs to two. The locks end with the process, however it ends.
-func lockData(dir string, contexts []Context) (unlock func(), err error) {
+// lockData makes the data directory and takes the named databases in it for this process: different processes may share
+// the directory, and no file belongs to two. The locks end with the process, however it ends.
+func lockData(dir string, names []string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory %s: %w; name one that can be written with --data", dir, reason(err))
 	}
@@ -23,8 +23,8 @@ func lockData(dir string, contexts []Context) (unlock func(), err error) {
 			_ = l.Unlock()
 		}
 	}
-	for _, c := range contexts {
-		l, err := lockContext(dir, c.Name)
+	for _, name := range names {
+		l, err := lockFile(dir, name)
 		if err != nil {
 			unlock()
 			return nil, err
@@ -34,7 +34,7 @@ func lockData(dir string, contexts []Context) (unlock func(), err error) {
 	return unlock, nil
 }
 
-func lockContext(dir, name string) (*flock.Flock, error) {
+func lockFile(dir, name string) (*flock.Flock, error) {
 	path := filepath.Join(dir, name+".lock")
 	lock := flock.New(path, flock.SetPermissions(0o600))
 	ok, err := lock.TryLock()

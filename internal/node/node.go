@@ -59,7 +59,7 @@ func (n *node) open(ctx context.Context) error {
 	for i, c := range n.contexts {
 		wait.Go(func() {
 			services[i], failures[i] = openContext(ctx, c, Env{
-				DB: n.cfg.Database(c.Name), Data: n.cfg.Data, Peers: peers[c.Name], Bus: bus, Log: n.log.With("context", c.Name),
+				DB: n.cfg.Database(c.Name), Data: n.cfg.Data, ProviderDB: n.cfg.Database(provider), Peers: peers[c.Name], Bus: bus, Log: n.log.With("context", c.Name),
 			})
 		})
 	}
