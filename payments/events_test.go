@@ -206,7 +206,7 @@ func TestMoneyOfAFulfilledAndAReturnedOrder(t *testing.T) {
 			if len(w.told) > 0 {
 				t.Errorf("the repeat had an effect: %s", kind(<-w.told))
 			}
-			source, err := Context().Inspect(t.Context(), "sqlite:"+w.data+"/payments.db", w.data)
+			source, err := Context().Inspect(t.Context(), "sqlite:"+w.data+"/payments.db", "sqlite:"+w.data+"/simulated-provider.db")
 			if err != nil {
 				t.Fatal(err)
 			}
