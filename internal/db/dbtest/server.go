@@ -108,7 +108,8 @@ func startServer() (*server, error) {
 // binaries finds the directory of the server's programs: where the PATH has them, or the newest that Debian installed.
 func binaries() (string, error) {
 	if initdb, err := exec.LookPath("initdb"); err == nil {
-		return filepath.Dir(initdb), nil
+		real, err := filepath.EvalSymlinks(initdb) // the others need not be linked
+		return filepath.Dir(real), err
 	}
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(found) == 0 {
