@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -22,6 +23,8 @@ type shop struct {
 	env      []string // settings that verify needs as well
 	services []*service
 	of       map[string]*service // by context
+	replicas []*service          // all that answer for every context, if there are several
+	turn     atomic.Uint64       // of the replica that gets the next request
 	client   *http.Client
 }
 
@@ -100,6 +103,9 @@ func (s *shop) url(path string) string {
 		context = "payments"
 	case strings.HasPrefix(path, "/v1/stock"), strings.HasPrefix(path, "/v1/reservations"), strings.HasPrefix(path, "/v1/events/inventory"), path == "/reserve":
 		context = "inventory"
+	}
+	if n := uint64(len(s.replicas)); n > 0 {
+		return s.replicas[s.turn.Add(1)%n].process.url + path
 	}
 	return s.of[context].process.url + path
 }

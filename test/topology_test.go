@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/orderkeep/orderkeep/internal/db/dbtest"
 )
 
 // topology is a way to run Orderkeep. The contexts' addresses, and where the data is, are the shop's to know.
@@ -32,6 +34,8 @@ var topologies = []topology{
 	{"one process", ownInventory, oneProcess},
 	{"every call over TCP and every command sent again", ownInventory | inventoryWire | paymentsWire, everyCallOverTCP},
 	{"a foreign Inventory", inventoryWire, foreignInventory},
+	{"one process on PostgreSQL", ownInventory, onPostgres(1)},
+	{"two replicas of one process on PostgreSQL", ownInventory, onPostgres(2)},
 }
 
 // oneProcess is what "orderkeep serve" starts.
@@ -41,6 +45,23 @@ func oneProcess(t *testing.T, units int) *shop {
 	s.start(t)
 	s.stock(t, units)
 	return s
+}
+
+// onPostgres is that many processes with all contexts, on one PostgreSQL database for each context. They share nothing else, a
+// data directory included, and a client's requests reach now the one and now the other.
+func onPostgres(replicas int) func(t *testing.T, units int) *shop {
+	return func(t *testing.T, units int) *shop {
+		s := newShop(t)
+		for _, setting := range []string{"ORDERS_DB", "INVENTORY_DB", "PAYMENTS_DB", "SIMULATED_PROVIDER_DB"} {
+			s.env = append(s.env, setting+"="+dbtest.Postgres.New(t))
+		}
+		for range replicas {
+			s.replicas = append(s.replicas, s.add(launch{path: program, args: s.serve(), env: s.env}, "orders", "inventory", "payments"))
+		}
+		s.start(t)
+		s.stock(t, units)
+		return s
+	}
 }
 
 // everyCallOverTCP is one process whose contexts call each other over gRPC, through wires that can be cut and a repeater.
