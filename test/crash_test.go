@@ -26,14 +26,26 @@ const buyersUnderFire = 12
 // data, and looks each time at what the next one makes of what is left.
 func TestKillUnderLoadBreaksNoPromise(t *testing.T) {
 	t.Parallel()
-	rounds := fromEnv(t, roundsEnv, 100)
+	s := newShop(t)
+	s.add(launch{path: program, args: s.serve()}, "orders", "inventory", "payments")
+	s.start(t)
+	killUnderLoad(t, s, fromEnv(t, roundsEnv, 100))
+}
+
+// TestKillOfAReplicaUnderLoadBreaksNoPromise kills one of two processes on the same PostgreSQL databases, now the one and now
+// the other. What it was driving waits for its leases to run out, 15 seconds, so the rounds are few.
+func TestKillOfAReplicaUnderLoadBreaksNoPromise(t *testing.T) {
+	t.Parallel()
+	killUnderLoad(t, onPostgres(2)(t, 0), fromEnv(t, roundsEnv, 3))
+}
+
+// killUnderLoad kills one of the shop's processes in each round.
+func killUnderLoad(t *testing.T, s *shop, rounds int) {
+	t.Helper()
 	seed := uint64(fromEnv(t, seedEnv, int(time.Now().UnixNano())))
 	t.Logf("seed %d: %s=%d repeats the choices, though not the instants", seed, seedEnv, seed)
 	chance := rand.New(rand.NewPCG(seed, 0))
 
-	s := newShop(t)
-	s.add(launch{path: program, args: s.serve()}, "orders", "inventory", "payments")
-	s.start(t)
 	sheet := "sku,title,on_hand,tracked\n" + wrapping + ",,0,false\n"
 	for sku, units := range besieged {
 		sheet += fmt.Sprintf("%s,,%d,true\n", sku, units)
@@ -114,7 +126,7 @@ func (s *shop) besiege(t testing.TB, round int, seed uint64, instant time.Durati
 	}
 	wait := time.NewTimer(instant)
 	<-wait.C
-	s.kill()
+	s.services[round%len(s.services)].process.kill()
 	kill()
 	buyers.Wait()
 	s.client.CloseIdleConnections()

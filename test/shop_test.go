@@ -88,13 +88,6 @@ func (s *shop) close(t testing.TB) {
 	}
 }
 
-// kill ends all programs between two instructions.
-func (s *shop) kill() {
-	for _, sv := range s.services {
-		sv.process.kill()
-	}
-}
-
 // url is where a path of a context is.
 func (s *shop) url(path string) string {
 	context := "orders"
