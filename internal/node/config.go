@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/broker"
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/rate"
 )
@@ -32,6 +33,7 @@ type Config struct {
 	ProviderDB   string        `name:"simulated-provider-db" env:"SIMULATED_PROVIDER_DB" placeholder:"URL" help:"Record of the simulated provider; all replicas of Payments need one. Default: sqlite:DIR/simulated-provider.db."`
 	InventoryURL string        `name:"inventory-url" env:"INVENTORY_URL" default:"${inventory_url}" help:"Where Inventory is called, if not within this process: grpc://, grpcs://, http:// or https:// and HOST:PORT."`
 	PaymentsURL  string        `name:"payments-url" env:"PAYMENTS_URL" default:"${payments_url}" help:"Where Payments is called, if not within this process: grpc://, grpcs://, http:// or https:// and HOST:PORT."`
+	BrokerURL    string        `name:"broker-url" env:"BROKER_URL" placeholder:"URL" help:"Broker that carries events between processes: nats://, amqp:// or kafka:// and [USER:PASSWORD@]HOST:PORT. Default: events stay within this process."`
 	RateLimit    rate.Limit    `name:"rate-limit" env:"ORDERKEEP_RATE_LIMIT" default:"0" placeholder:"N/s|m|h" help:"Requests that one client may make, such as 100/s or 6000/m; 0 for any number. Health and documentation are not counted."`
 	RedisURL     string        `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis where the replicas of a service count requests together: redis://HOST:PORT. Default: each process counts for itself."`
 	Proxies      Prefixes      `name:"trusted-proxies" env:"ORDERKEEP_TRUSTED_PROXIES" placeholder:"CIDR" help:"Proxies in front, separated by commas, whose X-Forwarded-For and client header are believed."`
@@ -62,6 +64,10 @@ func (c Config) address(context string) setting {
 		"payments":  {"PAYMENTS_URL", c.PaymentsURL},
 	}[context]
 }
+
+// consumers are the names of all that consume events, wherever they run. A broker that keeps nothing for those that have
+// never run has to know them.
+func (Config) consumers() []string { return []string{"orders", "inventory", "payments"} }
 
 // Database returns the URL of a context's database, or the simulated provider's: the one set, or a SQLite file in the data
 // directory.
@@ -115,6 +121,11 @@ func (c Config) Check(contexts []Context) error {
 	if c.DrainTimeout < 0 {
 		wrong("--drain-timeout", "must not be negative")
 	}
+	if c.BrokerURL != "" {
+		if err := broker.Check(c.BrokerURL); err != nil {
+			wrong("BROKER_URL", "%v", err)
+		}
+	}
 	if c.RedisURL != "" {
 		if err := rate.CheckURL(c.RedisURL); err != nil {
 			wrong("REDIS_URL", "%v", err)
@@ -143,8 +154,11 @@ func (c Config) Check(contexts []Context) error {
 			checked[name] = true
 			s := c.address(name)
 			if s.value != "" {
-				if _, err := parseAddress(s.value); err != nil {
+				u, err := parseAddress(s.value)
+				if err != nil {
 					wrong(s.name, "%v", err)
+				} else if c.BrokerURL == "" && strings.HasPrefix(u.Scheme, "grpc") && !slices.Contains(names(here), name) {
+					wrong("BROKER_URL", "%s is in another process (%s): without a broker it would never hear that an order was cancelled. Set BROKER_URL in both; orderkeep broker runs one", name, s.name)
 				}
 			} else if !slices.Contains(names(here), name) {
 				wrong(strings.ToUpper(name)+"_URL", "%s calls %s, which does not run in this process: say where it is", x.Name, name)

@@ -54,6 +54,7 @@ type fake struct {
 	check   func(context.Context, *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error)
 	ready   func() error // nil: it is
 	opened  func(context.Context, node.Env) error
+	closing func(context.Context) error
 	env     node.Env
 }
 
@@ -85,7 +86,13 @@ func (f *fake) context() node.Context {
 					}
 					return f.ready()
 				},
-				Close: func(context.Context) error { f.journal.note("close %s", f.name); return nil },
+				Close: func(ctx context.Context) error {
+					f.journal.note("close %s", f.name)
+					if f.closing == nil {
+						return nil
+					}
+					return f.closing(ctx)
+				},
 			}
 			if f.check != nil {
 				s.Register = func(r grpc.ServiceRegistrar) { inventoryv1.RegisterInventoryServiceServer(r, stock{check: f.check}) }

@@ -45,7 +45,7 @@ func startOrders(t *testing.T, address string) (inventoryv1.InventoryServiceClie
 	t.Helper()
 	orders, _ := shop(&journal{}, nil)
 	cfg := config(t)
-	cfg.InventoryURL = address
+	cfg.InventoryURL, cfg.BrokerURL = address, nobody
 	n := start(t, cfg, orders.context())
 	return inventoryv1.NewInventoryServiceClient(orders.env.Peers["inventory"].Conn), n
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/broker"
 	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/internal/rate"
@@ -23,6 +24,7 @@ type node struct {
 	hangUp   []func() error
 	targets  []*call.Target
 	rate     *rate.Limiter // nil without a limit
+	broker   *broker.Bus   // nil while events stay within this process
 }
 
 // opened is a context that is open.
@@ -52,7 +54,10 @@ func (n *node) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	bus := outbox.NewLocal()
+	bus, err := n.bus()
+	if err != nil {
+		return err
+	}
 	services := make([]*Service, len(n.contexts))
 	failures := make([]error, len(n.contexts))
 	var wait sync.WaitGroup
@@ -81,6 +86,33 @@ func (n *node) open(ctx context.Context) error {
 	}
 	bus.Start()
 	return nil
+}
+
+// bus makes what carries the events, and says what that leaves out.
+func (n *node) bus() (interface {
+	outbox.Bus
+	Start()
+}, error) {
+	if n.cfg.BrokerURL != "" {
+		var err error
+		if n.broker, err = broker.New(n.cfg.BrokerURL, n.cfg.consumers(), n.log); err != nil {
+			return nil, fmt.Errorf("BROKER_URL: %w", err)
+		}
+		return n.broker, nil
+	}
+	calls := false
+	for _, c := range n.contexts {
+		for _, name := range c.Peers {
+			calls = true
+			if s := n.cfg.address(name); s.value != "" && !slices.Contains(names(n.contexts), name) {
+				n.log.Warn("without BROKER_URL no event reaches this context: it will not hear that an order was cancelled, fulfilled or returned", "context", name, "setting", s.name)
+			}
+		}
+	}
+	if !calls {
+		n.log.Info("without BROKER_URL no event leaves this process or reaches it", "contexts", names(n.contexts))
+	}
+	return outbox.NewLocal(), nil
 }
 
 func openContext(ctx context.Context, c Context, env Env) (*Service, error) {
@@ -128,9 +160,14 @@ func (n *node) peer(name string, here *local) (Peer, error) {
 	return p, nil
 }
 
-// ready asks the contexts here, and nobody else.
+// ready asks the contexts here and their broker, and nobody else.
 func (n *node) ready(ctx context.Context) map[string]error {
 	broken := map[string]error{}
+	if n.broker != nil {
+		if err := n.broker.Ready(ctx); err != nil {
+			broken["broker"] = err
+		}
+	}
 	for _, o := range n.services {
 		if o.service.Ready == nil {
 			continue
@@ -151,9 +188,14 @@ func (n *node) calls() []call.State {
 	return all
 }
 
-// close closes the contexts, callers before those that they call, each within the timeout.
+// close closes the contexts, callers before those that they call, each within the timeout. Events stop coming in before,
+// and go out until after.
 func (n *node) close(timeout time.Duration) error {
 	var failures []error
+	if n.broker != nil {
+		n.broker.Stop()
+		defer n.broker.Close()
+	}
 	for _, o := range closingOrder(n.services) {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		if err := o.service.Close(ctx); err != nil {

@@ -78,7 +78,7 @@ func orderer(t *testing.T, address string) node.Peer {
 	t.Helper()
 	orders, _ := shop(&journal{}, nil)
 	cfg := config(t)
-	cfg.InventoryURL = address
+	cfg.InventoryURL, cfg.BrokerURL = address, nobody
 	start(t, cfg, orders.context())
 	return orders.env.Peers["inventory"]
 }

@@ -39,7 +39,7 @@ func TestPeerElsewhereOverGRPC(t *testing.T) {
 	j := &journal{}
 	orders, here := shop(j, nil)
 	cfg := config(t)
-	cfg.InventoryURL = "grpc://" + l.Addr().String()
+	cfg.InventoryURL, cfg.BrokerURL = "grpc://"+l.Addr().String(), nobody
 	start(t, cfg, orders.context(), here.context())
 	if got := strings.Join(j.all(), ", "); got != "open orders" {
 		t.Errorf("%s", got)
@@ -115,7 +115,7 @@ func TestRunNamesTheContexts(t *testing.T) {
 			t.Parallel()
 			j := &journal{}
 			cfg := config(t)
-			cfg.Run, cfg.InventoryURL = c.run, c.address
+			cfg.Run, cfg.InventoryURL, cfg.BrokerURL = c.run, c.address, nobody
 			n := start(t, cfg, contexts(j)...)
 			got := strings.ReplaceAll(strings.Join(slices.Sorted(slices.Values(j.all())), " "), "open ", "")
 			if got != c.want {
@@ -140,7 +140,7 @@ func TestSettings(t *testing.T) {
 	t.Parallel()
 	orders := (&fake{name: "orders", peers: []string{"inventory"}, journal: &journal{}}).context()
 	valid := config(t)
-	valid.InventoryURL = "grpc://stock:3001"
+	valid.InventoryURL, valid.BrokerURL = "grpc://stock:3001", nobody
 	if err := valid.Check([]node.Context{orders}); err != nil {
 		t.Fatal(err)
 	}
@@ -157,6 +157,10 @@ func TestSettings(t *testing.T) {
 		"no address of a peer":                {func(c *node.Config) { c.InventoryURL = "" }, "INVENTORY_URL: orders calls inventory"},
 		"a database that is a path":           {func(c *node.Config) { c.OrdersDB = "/var/orders.db" }, "ORDERS_DB: is not a URL"},
 		"a port past 65535":                   {func(c *node.Config) { c.Listen = "127.0.0.1:65536" }, "--listen"},
+		"a gRPC address without a broker":     {func(c *node.Config) { c.BrokerURL = "" }, "BROKER_URL: inventory is in another process (INVENTORY_URL)"},
+		"a REST address without a broker":     {func(c *node.Config) { c.InventoryURL, c.BrokerURL = "http://stock:3001", "" }, ""},
+		"a broker that is none":               {func(c *node.Config) { c.BrokerURL = "redis://me:secret@host" }, "BROKER_URL: must begin with"},
+		"a broker without a host":             {func(c *node.Config) { c.BrokerURL = "nats://me:secret@" }, "BROKER_URL: names no host"},
 		"an address of a REST peer with path": {func(c *node.Config) { c.InventoryURL = "https://shop/stock" }, ""},
 	} {
 		cfg := valid
@@ -165,6 +169,11 @@ func TestSettings(t *testing.T) {
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret")) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
+	}
+	here := valid
+	here.Run, here.BrokerURL = []string{"orders", "inventory"}, ""
+	if err := here.Check([]node.Context{orders, (&fake{name: "inventory", journal: &journal{}}).context()}); err != nil {
+		t.Errorf("a context in this process that is called over gRPC needs no broker: %v", err)
 	}
 	if got := valid.Database("orders"); got != "sqlite:"+valid.Data+"/orders.db" {
 		t.Errorf("the default database is %s", got)

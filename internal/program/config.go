@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/alecthomas/kong"
+	"github.com/orderkeep/orderkeep/internal/broker"
 )
 
 // Config prints the settings in force.
@@ -75,7 +76,9 @@ func (c *Config) inForce(parsed *kong.Context, f *kong.Flag) set {
 	if context, ok := strings.CutSuffix(f.Name, "-db"); ok {
 		x.Value = c.Database(context)
 	}
-	if strings.Contains(x.Value, "://") {
+	if f.Name == "broker-url" {
+		x.Value = broker.Masked(x.Value) // it may have several hosts, which no URL of net/url has
+	} else if strings.Contains(x.Value, "://") {
 		x.Value = Masked(x.Value)
 	}
 	return x
