@@ -1,6 +1,6 @@
 # Everything here is one go command or a few; make only remembers them. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check current generate bench build
+.PHONY: help run demo test check contracts current generate bench build
 
 # The pinned tools live in tools/go.mod, so that the program's own go.mod lists only what it links.
 tool := go tool -modfile=tools/go.mod
@@ -21,13 +21,16 @@ build: ## build the programs into ./bin
 test: ## run all tests
 	go test ./...
 
-check: ## all that CI asks beyond the tests: format, vet, lint, generated code, race detector
+check: ## all that CI asks beyond the tests: format, vet, lint, contracts, generated code, race detector
 	@unformatted="$$(gofmt -l .)"; test -z "$$unformatted" || { echo "gofmt -w $$unformatted"; exit 1; }
 	go vet ./...
 	$(tool) staticcheck ./...
-	$(tool) buf lint
+	tools/contracts
 	$(MAKE) --no-print-directory current
 	go test -race ./orders/... ./inventory/... ./payments/... ./internal/...
+
+contracts: ## fail if a contract breaks what the last release, or the commit before, promised
+	tools/contracts
 
 generate: ## write the code that comes from the contracts (*/v1)
 	$(tool) buf generate
