@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// program is the path of the real thing, built once for all tests.
+// program is the path of the real thing, built once for all tests; the programs of one context lie beside it.
 var program string
 
 func TestMain(m *testing.M) {
@@ -23,7 +23,7 @@ func built(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	program = filepath.Join(dir, "orderkeep")
-	if out, err := exec.Command("go", "build", "-o", program, "../cmd/orderkeep").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", dir, "../cmd/...").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 		return 1
 	}

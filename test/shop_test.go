@@ -142,7 +142,7 @@ func (s *shop) stock(t testing.TB, units int) {
 	for _, sku := range shelf() {
 		sheet += fmt.Sprintf("%s,,%d,true\n", sku, units)
 	}
-	if out, log, code := s.cli(t, sheet, "stock", "import", "-"); code != 0 {
+	if out, log, code := s.cli(t, sheet, "--url", s.of["inventory"].process.url, "stock", "import", "-"); code != 0 {
 		t.Fatalf("stock import exits with %d: %s%s", code, out, log)
 	}
 }

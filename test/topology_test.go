@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -33,6 +34,8 @@ const (
 var topologies = []topology{
 	{"one process", ownInventory, oneProcess},
 	{"every call over TCP and every command sent again", ownInventory | inventoryWire | paymentsWire, everyCallOverTCP},
+	{"three processes over gRPC", ownInventory | inventoryWire | paymentsWire, threeProcesses("grpc")},
+	{"three processes over REST", ownInventory | inventoryWire | paymentsWire, threeProcesses("http")},
 	{"a foreign Inventory", inventoryWire, foreignInventory},
 	{"one process on PostgreSQL", ownInventory, onPostgres(1)},
 	{"two replicas of one process on PostgreSQL", ownInventory, onPostgres(2)},
@@ -78,6 +81,49 @@ func everyCallOverTCP(t *testing.T, units int) *shop {
 	s.start(t)
 	s.stock(t, units)
 	return s
+}
+
+// threeProcesses is each context as the program of its own, on one data directory; Orders calls the others through wires that
+// can be cut, and events go through a broker of ours.
+func threeProcesses(scheme string) func(*testing.T, int) *shop {
+	return func(t *testing.T, units int) *shop {
+		s := newShop(t)
+		s.inventoryWire, s.paymentsWire = newWire(t), newWire(t)
+		broker := ownBroker(t)
+		own := func(context string, more ...string) *service {
+			args := append([]string{"--data", s.data, "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--broker-url", broker}, more...)
+			return s.add(launch{path: filepath.Join(filepath.Dir(program), context), args: args}, context)
+		}
+		// Orders first: it starts without the others, and ends before them.
+		own("orders", "--inventory-url", scheme+"://"+s.inventoryWire.addr(), "--payments-url", scheme+"://"+s.paymentsWire.addr())
+		for context, w := range map[string]*wire{"inventory": s.inventoryWire, "payments": s.paymentsWire} {
+			own(context).started = func(p *process) {
+				if scheme == "grpc" {
+					w.lead(p.grpc)
+					return
+				}
+				w.lead(strings.TrimPrefix(p.url, "http://"))
+			}
+		}
+		s.start(t)
+		s.stock(t, units)
+		return s
+	}
+}
+
+// ownBroker starts "orderkeep broker", which outlives the shop, and returns its URL.
+func ownBroker(t *testing.T) string {
+	t.Helper()
+	p := spawn(t, launch{path: program, args: []string{"broker", "--data", t.TempDir(), "--listen", "127.0.0.1:0"}})
+	select {
+	case line := <-p.log.await("the broker is serving"):
+		return line.Address
+	case <-p.ended:
+		t.Fatalf("the broker did not start: %v\n%s", p.err, p.log)
+	case <-time.After(patience):
+		t.Fatalf("the broker does not say that it serves:\n%s", p.log)
+	}
+	return ""
 }
 
 // foreignInventory is Orders and Payments with somebody else's Inventory behind them, which knows POST /reserve and nothing
