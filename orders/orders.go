@@ -27,7 +27,7 @@ import (
 // Context is Orders as a process sees it.
 func Context() node.Context {
 	return node.Context{
-		Name: "orders", Peers: []string{"inventory", "payments"}, Contract: ordersv1.OpenAPI, Open: open,
+		Name: "orders", Peers: []string{"inventory", "payments"}, Contract: ordersv1.OpenAPI, Open: open, Schema: store.Schema(),
 		Inspect: func(ctx context.Context, db, _ string) (audit.Source, error) { return store.Inspect(ctx, db) },
 	}
 }

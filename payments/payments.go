@@ -26,7 +26,7 @@ import (
 // Context is Payments as a process sees it.
 func Context() node.Context {
 	return node.Context{
-		Name: "payments", Contract: paymentsv1.OpenAPI, Open: open,
+		Name: "payments", Contract: paymentsv1.OpenAPI, Open: open, Schema: store.Schema(),
 		Inspect: store.Inspect,
 	}
 }

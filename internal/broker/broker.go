@@ -155,7 +155,7 @@ func (b *Bus) Started() bool {
 
 // Ready fails while the broker is away, with the reason.
 func (b *Bus) Ready(ctx context.Context) error {
-	s, why, _ := b.current()
+	s, _, why := b.current()
 	if s == nil {
 		return fmt.Errorf("%s is away: %w", b.where, why)
 	}
@@ -188,10 +188,10 @@ func (b *Bus) Publish(ctx context.Context, events []outbox.Event) error {
 	return err
 }
 
-func (b *Bus) current() (session, error, <-chan struct{}) {
+func (b *Bus) current() (session, <-chan struct{}, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.now, b.why, b.changed
+	return b.now, b.changed, b.why
 }
 
 // await returns the session, and waits for one if there is none.
@@ -199,7 +199,7 @@ func (b *Bus) await(ctx context.Context) (session, error) {
 	timeout := time.NewTimer(awayTimeout)
 	defer timeout.Stop()
 	for {
-		s, why, changed := b.current()
+		s, changed, why := b.current()
 		if s != nil {
 			return s, nil
 		}

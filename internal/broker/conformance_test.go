@@ -288,9 +288,14 @@ func TestEventIsParkedAndRedriven(t *testing.T) {
 		stop := runs(t, old.Run)
 		eventually(t, "it is parked", func() bool { return to.waiting(t)["parked"] == 1 })
 		stop()
+		desk, err := outbox.OpenDesk(t.Context(), to.url, schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer desk.Close()
 		current := outbox.NewInbox("c", to.DB, to.write, map[string]outbox.Handler{textType: to.effect}, discard())
 		runs(t, current.Run)
-		if err := current.Redrive(t.Context(), e.ID); err != nil {
+		if err := desk.Redrive(t.Context(), e.ID); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "it has its effect", func() bool { return total(to.rows(t, "effect")) == 1 })

@@ -68,17 +68,19 @@ func bySubject(events []outbox.Event) map[string][]string {
 // database is a context's, with its batcher.
 type database struct {
 	*db.DB
+	url   string
 	write outbox.Writer
 }
 
 func openDatabase(t testing.TB) *database {
 	t.Helper()
-	d, err := db.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "test.db"), schema)
+	url := "sqlite:" + filepath.Join(t.TempDir(), "test.db")
+	d, err := db.Open(t.Context(), url, schema)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Close() })
-	return &database{d, d.Write}
+	return &database{d, url, d.Write}
 }
 
 // effect is a handler that notes the event in the table of effects.

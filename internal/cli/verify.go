@@ -13,7 +13,8 @@ import (
 	"github.com/orderkeep/orderkeep/internal/node"
 )
 
-type verifyCmd struct {
+// records are the settings that say where the contexts' databases are.
+type records struct {
 	Data        string `env:"ORDERKEEP_DATA" default:"orderkeep-data" placeholder:"DIR" help:"The directory that serve was started with."`
 	OrdersDB    string `env:"ORDERS_DB" placeholder:"URL" help:"Database of Orders. Default: sqlite:DIR/orders.db."`
 	InventoryDB string `env:"INVENTORY_DB" placeholder:"URL" help:"Database of Inventory. Default: sqlite:DIR/inventory.db."`
@@ -24,10 +25,18 @@ type verifyCmd struct {
 	PaymentsURL  string `env:"PAYMENTS_URL" placeholder:"URL" help:"Where Payments is, likewise."`
 }
 
-func (c *verifyCmd) Run(s *session) error {
-	report, err := s.audit(node.Config{
+func (c *records) config() node.Config {
+	return node.Config{
 		Data: c.Data, OrdersDB: c.OrdersDB, InventoryDB: c.InventoryDB, PaymentsDB: c.PaymentsDB, ProviderDB: c.ProviderDB, InventoryURL: c.InventoryURL, PaymentsURL: c.PaymentsURL,
-	})
+	}
+}
+
+type verifyCmd struct {
+	records
+}
+
+func (c *verifyCmd) Run(s *session) error {
+	report, err := s.audit(c.config())
 	if err != nil {
 		return err
 	}

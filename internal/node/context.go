@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/orderkeep/orderkeep/internal/audit"
+	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"google.golang.org/grpc"
 )
@@ -20,6 +21,8 @@ type Context struct {
 	Contract []byte
 	// Open opens the context. It returns when the context can answer, except that its peers may not be there yet.
 	Open func(ctx context.Context, env Env) (*Service, error)
+	// Schema is that of its database.
+	Schema db.Schema
 	// Inspect opens the context's records for an audit, read only, beside a running process or without one.
 	// db is the database's URL and provider that of the simulated provider's record.
 	Inspect func(ctx context.Context, db, provider string) (audit.Source, error)

@@ -51,7 +51,7 @@ var errNotFinished = errors.New("the handler returned no error, but its transact
 // Inbox stores a consumer's events and runs their handlers, those of one subject one at a time and in the order of
 // their arrival. An event whose handler fails is tried again, later and later, and its subject waits for it; after the
 // tenth failure it is parked, and its subject goes on without it, since one bad event must not stop all that
-// follow it for ever. Redrive brings it back.
+// follow it for ever. Desk.Redrive brings it back.
 type Inbox struct {
 	name     string
 	db       *db.DB
@@ -59,7 +59,6 @@ type Inbox struct {
 	handlers map[string]Handler
 	log      *slog.Logger
 	arrived  chan struct{} // rows were stored after all others
-	changed  chan struct{} // some older row waits again
 }
 
 // NewInbox makes the inbox of a consumer, whose name is unique among all; handlers are by event type, and not changed
@@ -67,7 +66,7 @@ type Inbox struct {
 // buses bring, and the one that has the lease handles it: that keeps the order of a subject, and the count of an event's
 // failures.
 func NewInbox(name string, d *db.DB, write Writer, handlers map[string]Handler, log *slog.Logger) *Inbox {
-	return &Inbox{name: name, db: d, write: write, handlers: handlers, log: log, arrived: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
+	return &Inbox{name: name, db: d, write: write, handlers: handlers, log: log, arrived: make(chan struct{}, 1)}
 }
 
 // Subscription is what the consumer asks of a bus.
@@ -167,8 +166,6 @@ func (i *Inbox) work(ctx, handling context.Context, lease *db.Lease) {
 			}
 		case <-i.arrived:
 			look = lookAfter
-		case <-i.changed:
-			look = lookAll
 		case <-poll.C:
 			look, held = lookAll, lease.Held(ctx)
 		case <-due.C:

@@ -108,6 +108,17 @@ func reopen(t testing.TB, url string) *house {
 	return h
 }
 
+// desk is another program's on the database.
+func (h *house) desk(t testing.TB) *outbox.Desk {
+	t.Helper()
+	d, err := outbox.OpenDesk(t.Context(), h.url, schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
 // run starts a loop that ends with the house.
 func (h *house) run(loops ...func(context.Context)) {
 	ctx, cancel := context.WithCancel(context.Background())

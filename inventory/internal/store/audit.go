@@ -14,7 +14,7 @@ import (
 // Inspect opens the database at url, read only, beside a running process or without one. What the source says is
 // the state at this moment: one snapshot, held until Close.
 func Inspect(ctx context.Context, url string) (audit.Source, error) {
-	d, err := db.OpenReadOnly(ctx, url, schema())
+	d, err := db.OpenReadOnly(ctx, url, Schema())
 	if err != nil {
 		return nil, err
 	}

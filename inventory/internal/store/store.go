@@ -32,7 +32,8 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-func schema() db.Schema { return db.Schema{Context: "inventory", Migrations: migrations} }
+// Schema is what the context keeps in its database.
+func Schema() db.Schema { return db.Schema{Context: "inventory", Migrations: migrations} }
 
 // Store is Inventory's database. All methods may be called at once from many goroutines.
 //
@@ -51,7 +52,7 @@ type Store struct {
 
 // Open opens the database at url and makes it if there is none. Imports are spooled into the directory spool.
 func Open(ctx context.Context, url, spool string, now func() time.Time) (*Store, error) {
-	d, err := db.Open(ctx, url, schema())
+	d, err := db.Open(ctx, url, Schema())
 	if err != nil {
 		return nil, err
 	}

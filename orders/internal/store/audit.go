@@ -14,7 +14,7 @@ import (
 
 // Inspect opens the records of Orders for an audit, beside a running process or without one.
 func Inspect(ctx context.Context, url string) (audit.Source, error) {
-	d, err := db.OpenReadOnly(ctx, url, schema())
+	d, err := db.OpenReadOnly(ctx, url, Schema())
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ import (
 
 // Inspect opens the records of Payments, and the simulated provider's own, for an audit.
 func Inspect(ctx context.Context, url, providerURL string) (audit.Source, error) {
-	d, err := db.OpenReadOnly(ctx, url, schema())
+	d, err := db.OpenReadOnly(ctx, url, Schema())
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,8 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-func schema() db.Schema { return db.Schema{Context: "payments", Migrations: migrations} }
+// Schema is what the context keeps in its database.
+func Schema() db.Schema { return db.Schema{Context: "payments", Migrations: migrations} }
 
 // Store implements payment.Store. It is safe for concurrent use.
 type Store struct {
@@ -32,7 +33,7 @@ type Store struct {
 
 // Open opens the database at url and brings its schema up to date.
 func Open(ctx context.Context, url string) (*Store, error) {
-	d, err := db.Open(ctx, url, schema())
+	d, err := db.Open(ctx, url, Schema())
 	if err != nil {
 		return nil, err
 	}
