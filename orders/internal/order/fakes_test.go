@@ -59,7 +59,10 @@ func (m *memory) Begin(_ context.Context, o *Order) (existing *Order, err error)
 	return nil, nil
 }
 
-func (m *memory) Move(_ context.Context, o *Order, mv Move) (ok bool, err error) {
+func (m *memory) Move(ctx context.Context, o *Order, mv Move) (ok bool, err error) {
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
 	if !Allowed(o.State, mv.To) {
 		return false, errors.New("no step from " + string(o.State) + " to " + string(mv.To))
 	}
@@ -152,6 +155,14 @@ func (s *shelf) Reserve(_ context.Context, o *Order) (bool, []Shortage, error) {
 	}
 	s.held[id] = lines
 	return true, nil, after
+}
+
+// hung is a Stock that never answers.
+type hung struct{ *shelf }
+
+func (hung) Reserve(ctx context.Context, _ *Order) (bool, []Shortage, error) {
+	<-ctx.Done()
+	return false, nil, errLost.Because(ctx.Err())
 }
 
 // forgetful is a Stock that does not know an order again, as one whose contract is POST /reserve: asked twice, it takes

@@ -1,6 +1,7 @@
 package order
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -172,11 +173,13 @@ func (s *Service) drive(ctx context.Context, o *Order, asked bool) error {
 		return s.giveUp(ctx, o, Rejection{Kind: fault.Conflict, Code: "payment_timeout", Detail: "The payment's outcome was not known in time. Nothing is held or charged; place the order again, under another Idempotency-Key."})
 	}
 	held, shortages, err := s.stock.Reserve(ctx, o)
-	if err != nil {
-		if !asked {
-			return err
-		}
+	switch {
+	case err != nil && fault.KindOf(err) == fault.Invalid:
+		return s.giveUp(ctx, o, refused(err)) // as in pay
+	case err != nil && asked:
 		return s.notTaken(ctx, o, err)
+	case err != nil:
+		return err
 	}
 	if len(shortages) > 0 {
 		s.soldOut.remember(shortages)
@@ -203,7 +206,7 @@ func (s *Service) pay(ctx context.Context, o *Order) error {
 		f := fault.Of(err)
 		if f.Kind == fault.Invalid || f.Kind == fault.Conflict || f.Kind == fault.NotFound {
 			// It will never be possible as asked; waiting would not help.
-			return s.giveUp(ctx, o, Rejection{Kind: f.Kind, Code: f.Code, Detail: f.Detail})
+			return s.giveUp(ctx, o, refused(err))
 		}
 		return err
 	}
@@ -226,6 +229,8 @@ var errOutcomeUnknown = fault.New(fault.Unavailable, "payment_outcome_unknown", 
 // notTaken gives an order up because Inventory did not answer. Whether it reserved is not known, so the way back is
 // recovery's; the caller need not wait for it.
 func (s *Service) notTaken(ctx context.Context, o *Order, cause error) error {
+	// Without the deadline: an Inventory that hangs has used it up, and the caller is to be told so.
+	ctx = context.WithoutCancel(ctx)
 	now := s.now()
 	ok, err := s.store.Move(ctx, o, Move{
 		To: Undoing, At: now, FreeKey: true, Lease: Lease{Until: now},
@@ -302,6 +307,12 @@ func (o *Order) Apply(m Move) {
 	case Returned:
 		o.ReturnReason, o.ReturnedAt = m.Reason, m.At
 	}
+}
+
+// refused is a peer's error as the reason of a rejection. A rejection has a code, also if the peer gave none.
+func refused(err error) Rejection {
+	f := fault.Of(err)
+	return Rejection{Kind: f.Kind, Code: cmp.Or(f.Code, f.Kind.String()), Detail: f.Detail}
 }
 
 func refusal(shortages []Shortage) *Rejection {

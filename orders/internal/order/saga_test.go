@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
@@ -34,6 +35,15 @@ func TestPlace(t *testing.T) {
 			return nil, nil
 		}
 	}
+	refuse := func(call string, f *fault.Error) chaos {
+		return func(c string) (error, error) {
+			if c == call {
+				return f, nil
+			}
+			return nil, nil
+		}
+	}
+	overflow, nameless := fault.New(fault.Invalid, "quantity_overflow", "Too many."), fault.New(fault.Conflict, "", "No.")
 	unknown := func(c string) (error, error) {
 		if c == "authorize" {
 			return nil, errOutcomeUnknown
@@ -62,6 +72,8 @@ func TestPlace(t *testing.T) {
 		{name: "does not take an order when Inventory's answer is lost", p: placement(1, 500), chaos: lose("reserve", false), err: ErrNoStock},
 		{name: "does not take an order when Inventory speaks another contract", p: placement(1, 500), chaos: stranger("reserve"), err: fault.ErrContract},
 		{name: "leaves the order pending when Payments speaks another contract", p: placement(1, 500), chaos: stranger("authorize"), state: Pending},
+		{name: "rejects what Inventory can never reserve", p: placement(1, 500), chaos: refuse("reserve", overflow), state: Rejected, code: "quantity_overflow"},
+		{name: "rejects what Payments refuses without a code", p: placement(1, 500), chaos: refuse("authorize", nameless), state: Rejected, code: "conflict"},
 		{name: "does not take an order that cannot be recorded", p: placement(1, 500), chaos: lose("begin", true), err: errLost},
 		{name: "refuses for certain while the units cannot be given back", p: placement(1, 500), decline: true, chaos: lose("release", true), state: Undoing, code: "payment_declined"},
 	} {
@@ -103,6 +115,25 @@ func TestPlace(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAnInventoryThatHangsTakesNoOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(10, calm)
+		s.stock = hung{s.shelf}
+		p := placement(1, 500)
+		p.Key = "k"
+		if r, err := s.Place(t.Context(), p); !errors.Is(err, ErrNoStock) {
+			t.Fatalf("got %+v, %v; want ErrNoStock", r.Order, err)
+		}
+		s.stock = s.shelf
+		if r := mustPlace(t, s, p); r.Order.State != Confirmed || r.Replayed {
+			t.Errorf("got %s, replayed %v; want a new order, confirmed", r.Order.State, r.Replayed)
+		}
+		s.settle(t)
+		s.promises(t, 10)
+	})
 }
 
 func TestKey(t *testing.T) {
