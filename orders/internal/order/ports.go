@@ -18,7 +18,8 @@ type Store interface {
 	Move(ctx context.Context, o *Order, m Move) (bool, error)
 	// Park ends o's lease and lets recovery take it up from a time on. It keeps since when o's units are held.
 	Park(ctx context.Context, o *Order, from time.Time) error
-	// Claim leases up to n live orders whose lease has run out, or that wait for recovery, to owner.
+	// Claim leases up to n live orders whose lease has run out, or that wait for recovery, to owner; also those whose lease
+	// ends so late that it is from before the clock was set back.
 	Claim(ctx context.Context, owner string, now, until time.Time, n int) ([]*Order, error)
 }
 

@@ -106,15 +106,19 @@ func (s *Store) Park(ctx context.Context, o *order.Order, from time.Time) error 
 	})
 }
 
-// What recovery asks twice a second. state <> 'fulfilled' is what the index is of; without it every order would be looked at.
+// clockSlack is longer than an order is ever parked for, and than clocks of replicas differ.
+const clockSlack = 2 * time.Minute
+
+// What recovery asks twice a second. A lease that ends later than any that could be given now is from before the clock was set
+// back, and would keep its order waiting for as long as that was; driving an order twice is harmless. state <> 'fulfilled' is what the index is of; without it every order would be looked at.
 const (
 	anyDue = `SELECT count(*) FROM (
-		SELECT 1 FROM orders WHERE state IN ('pending', 'undoing') AND state <> 'fulfilled' AND lease_until <= $1 LIMIT 1) AS due`
+		SELECT 1 FROM orders WHERE state IN ('pending', 'undoing') AND state <> 'fulfilled' AND (lease_until <= $1 OR lease_until > $2) LIMIT 1) AS due`
 	claimDue = `
 		UPDATE orders SET lease_owner = $1, lease_until = $2, attempts = attempts + 1
 		WHERE id IN (
-			SELECT id FROM orders WHERE state IN ('pending', 'undoing') AND state <> 'fulfilled' AND lease_until <= $3 ORDER BY lease_until LIMIT $4
-		) AND lease_until <= $3
+			SELECT id FROM orders WHERE state IN ('pending', 'undoing') AND state <> 'fulfilled' AND (lease_until <= $3 OR lease_until > $4) ORDER BY lease_until LIMIT $5
+		) AND (lease_until <= $3 OR lease_until > $4)
 		RETURNING id`
 )
 
@@ -122,14 +126,15 @@ const (
 func (s *Store) Claim(ctx context.Context, owner string, now, until time.Time, n int) ([]*order.Order, error) {
 	// Most of the time there is nothing to do; looking costs no write.
 	var due int
-	err := s.db.QueryRow(ctx, anyDue, now.UnixMicro()).Scan(&due)
+	tooLate := until.Add(clockSlack).UnixMicro()
+	err := s.db.QueryRow(ctx, anyDue, now.UnixMicro(), tooLate).Scan(&due)
 	if err != nil || due == 0 {
 		return nil, err
 	}
 	var ids []order.ID
 	err = s.Write(ctx, func(tx *db.Tx) error {
 		ids = ids[:0]
-		rows, err := tx.Query(claimDue, owner, until.UnixMicro(), now.UnixMicro(), n)
+		rows, err := tx.Query(claimDue, owner, until.UnixMicro(), now.UnixMicro(), tooLate, n)
 		if err != nil {
 			return err
 		}

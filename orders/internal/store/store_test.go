@@ -307,6 +307,12 @@ func TestClaim(t *testing.T) {
 		if d := cmp.Diff(map[order.ID]bool{parked.ID: true}, claim(noon.Add(2*time.Minute), 10)); d != "" {
 			t.Errorf("after the backoff, -want +got:\n%s", d)
 		}
+		if d := cmp.Diff(map[order.ID]bool{due.ID: true, led.ID: true, parked.ID: true}, claim(noon.Add(-3*time.Hour), 10)); d != "" {
+			t.Errorf("after the clock was set back, -want +got:\n%s", d)
+		}
+		if d := cmp.Diff(map[order.ID]bool{}, claim(noon.Add(-3*time.Hour), 10)); d != "" {
+			t.Errorf("claimed twice after the clock was set back:\n%s", d)
+		}
 		if o, err := s.Get(t.Context(), parked.ID); err != nil || !o.ReservedAt.Equal(parked.ReservedAt) {
 			t.Errorf("parked with units held since %v, and found with %+v, %v", parked.ReservedAt, o, err)
 		}
