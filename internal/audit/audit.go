@@ -16,7 +16,7 @@ import (
 type What int
 
 const (
-	OrderPending   What = iota // the order is on its way; Past says whether its lease has run out
+	OrderPending   What = iota // the order is on its way; Past says whether it is left lying
 	OrderConfirmed             // the order stands; Amount is its total
 	OrderOff                   // the order was rejected or cancelled: nothing may be held for it
 	OrderFulfilled             // the order was handed over: its units have left, its money is taken; Amount is its total
@@ -42,7 +42,7 @@ type Claim struct {
 	Amount   int64 // minor units
 	Currency string
 	Ref      string // an id to find it by, such as the payment's
-	Past     bool   // with OrderPending: nobody has driven it for longer than its lease allows
+	Past     bool   // with OrderPending: nobody has driven it for longer than its lease allows, or nobody brings it to an end within Patience
 
 	// With a state of an order that other contexts act on by events and answer: when the order came to it, and which answers
 	// it has. Until then what they hold is on its way, and not wrong. A zero Since is a state that waits for nobody.

@@ -45,7 +45,7 @@ func judge(claims []Claim, said map[What]bool) []Violation {
 	case v.order == nil || v.order.What == OrderOff:
 		v.off()
 	case v.order.What == OrderPending && v.order.Past:
-		v.broken(PendingOrderIsDriven, "pending past its lease; a running serve drives it on within seconds, so start one, or look for the order in its log")
+		v.broken(PendingOrderIsDriven, "pending past its lease, or for more than an hour; a running serve drives it on within seconds, so start one, or look for the order in its log")
 	case v.order.What == OrderConfirmed:
 		v.shelf(ConfirmedOrderHasItsUnits, "confirmed, and no units are reserved for it or have left the shelf", UnitsHeld, UnitsTaken)
 		v.paid(ConfirmedOrderIsPaid, "confirmed", "is held", MoneyHeld, MoneyTaken)

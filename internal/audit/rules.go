@@ -13,7 +13,7 @@ const (
 	ConfirmedOrderIsPaid = "confirmed_order_is_paid"
 	// OrderIsChargedOnce: no order has two charges in one record; one of total 0 has none.
 	OrderIsChargedOnce = "order_is_charged_once"
-	// PendingOrderIsDriven: no order is pending past its lease.
+	// PendingOrderIsDriven: no order is pending past its lease, and none for longer than Patience.
 	PendingOrderIsDriven = "pending_order_is_driven"
 	// FulfilledOrderIsShipped: the units of a fulfilled order have left the shelf, once Inventory has said so.
 	FulfilledOrderIsShipped = "fulfilled_order_is_shipped"

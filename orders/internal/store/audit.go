@@ -89,7 +89,9 @@ func (s *source) wrongTotals(ctx context.Context, tx *sql.Tx, violations *[]audi
 func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error {
 	// An order counts as left lying when nobody has come for it for a minute after it was due: the longest backoff.
 	stuckBefore := s.now().Add(-time.Minute).UnixMicro()
-	rows, err := s.db.Query(ctx, `SELECT id, state, total_minor, currency, lease_until, cancelled_at, fulfilled_at, returned_at,
+	// Driven again and again and still not at its end is left lying too: it may hold units and money.
+	hopelessBefore := s.now().Add(-audit.Patience).UnixMicro()
+	rows, err := s.db.Query(ctx, `SELECT id, state, total_minor, currency, lease_until, placed_at, cancelled_at, fulfilled_at, returned_at,
 		units_taken_at, money_taken_at, units_back_at, money_back_at FROM orders ORDER BY id`)
 	if err != nil {
 		return err
@@ -98,8 +100,8 @@ func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error
 	for rows.Next() {
 		var c audit.Claim
 		var state string
-		var lease, cancelled, fulfilled, returned, unitsTaken, moneyTaken, unitsBack, moneyBack int64
-		if err := rows.Scan(&c.Order, &state, &c.Amount, &c.Currency, &lease, &cancelled, &fulfilled, &returned, &unitsTaken, &moneyTaken, &unitsBack, &moneyBack); err != nil {
+		var lease, placed, cancelled, fulfilled, returned, unitsTaken, moneyTaken, unitsBack, moneyBack int64
+		if err := rows.Scan(&c.Order, &state, &c.Amount, &c.Currency, &lease, &placed, &cancelled, &fulfilled, &returned, &unitsTaken, &moneyTaken, &unitsBack, &moneyBack); err != nil {
 			return err
 		}
 		back := func(since int64) {
@@ -107,7 +109,7 @@ func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error
 		}
 		switch order.State(state) {
 		case order.Pending, order.Undoing:
-			c.What, c.Past = audit.OrderPending, lease < stuckBefore
+			c.What, c.Past = audit.OrderPending, lease < stuckBefore || placed < hopelessBefore
 		case order.Confirmed:
 			c.What = audit.OrderConfirmed
 		case order.Rejected:

@@ -86,6 +86,38 @@ func TestAuditClaimsStatesAndAnswers(t *testing.T) {
 	})
 }
 
+func TestAuditFindsPendingOrdersThatAreLeftLying(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		s, _ := setup(t, e)
+		for _, tc := range []struct {
+			name        string
+			placed, due time.Duration // ago
+			past        bool
+		}{
+			{"is driven", time.Second, -15 * time.Second, false},
+			{"waits for recovery", time.Minute, 50 * time.Second, false},
+			{"was not taken up for a minute", 2 * time.Minute, 61 * time.Second, true},
+			{"is driven on for the hour", time.Hour - time.Second, -15 * time.Second, false},
+			{"is driven in vain", time.Hour + time.Second, -15 * time.Second, true},
+		} {
+			o := pending("")
+			o.PlacedAt, o.Lease.Until = noon.Add(-tc.placed), noon.Add(-tc.due)
+			mustBegin(t, s, o)
+			records := &source{db: s.db, now: func() time.Time { return noon }}
+			err := records.Claims(t.Context(), func(c audit.Claim) bool {
+				if c.Order == string(o.ID) && c.Past != tc.past {
+					t.Errorf("one that %s: left lying %v, want %v", tc.name, c.Past, tc.past)
+				}
+				return true
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 func TestAuditFindsTotalsThatAreNoSums(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
