@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/broker/brokertest"
 	"github.com/orderkeep/orderkeep/internal/db/dbtest"
 )
 
@@ -34,8 +35,9 @@ const (
 var topologies = []topology{
 	{"one process", ownInventory, oneProcess},
 	{"every call over TCP and every command sent again", ownInventory | inventoryWire | paymentsWire, everyCallOverTCP},
-	{"three processes over gRPC", ownInventory | inventoryWire | paymentsWire, threeProcesses("grpc")},
-	{"three processes over REST", ownInventory | inventoryWire | paymentsWire, threeProcesses("http")},
+	{"three processes over gRPC", ownInventory | inventoryWire | paymentsWire, threeProcesses("grpc", ownBroker)},
+	{"three processes over gRPC and RabbitMQ", ownInventory | inventoryWire | paymentsWire, threeProcesses("grpc", brokertest.RabbitMQ)},
+	{"three processes over REST", ownInventory | inventoryWire | paymentsWire, threeProcesses("http", ownBroker)},
 	{"a foreign Inventory", inventoryWire, foreignInventory},
 	{"one process on PostgreSQL", ownInventory, onPostgres(1)},
 	{"two replicas of one process on PostgreSQL", ownInventory, onPostgres(2)},
@@ -84,12 +86,12 @@ func everyCallOverTCP(t *testing.T, units int) *shop {
 }
 
 // threeProcesses is each context as the program of its own, on one data directory; Orders calls the others through wires that
-// can be cut, and events go through a broker of ours.
-func threeProcesses(scheme string) func(*testing.T, int) *shop {
+// can be cut, and events go through a broker.
+func threeProcesses(scheme string, open func(testing.TB) string) func(*testing.T, int) *shop {
 	return func(t *testing.T, units int) *shop {
 		s := newShop(t)
 		s.inventoryWire, s.paymentsWire = newWire(t), newWire(t)
-		broker := ownBroker(t)
+		broker := open(t)
 		own := func(context string, more ...string) *service {
 			args := append([]string{"--data", s.data, "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--broker-url", broker}, more...)
 			return s.add(launch{path: filepath.Join(filepath.Dir(program), context), args: args}, context)
@@ -112,7 +114,7 @@ func threeProcesses(scheme string) func(*testing.T, int) *shop {
 }
 
 // ownBroker starts "orderkeep broker", which outlives the shop, and returns its URL.
-func ownBroker(t *testing.T) string {
+func ownBroker(t testing.TB) string {
 	t.Helper()
 	p := spawn(t, launch{path: program, args: []string{"broker", "--data", t.TempDir(), "--listen", "127.0.0.1:0"}})
 	select {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/orderkeep/orderkeep/internal/broker"
+	"github.com/orderkeep/orderkeep/internal/broker/brokertest"
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 )
@@ -42,8 +43,7 @@ func TestEventsOfACrashedConsumerComeAgain(t *testing.T) {
 		events := texts(200, "a", "b", "c")
 		publish(t, publisher, events...)
 		crashing := self("consumer " + url)
-		p := spawn(t, crashing, "received")
-		p.kill()
+		brokertest.Spawn(t, crashing, "received").Kill()
 		s := newShelf()
 		connect(t, url, s.subscription("c", textType))
 		after := text("a", "after")
