@@ -1,7 +1,6 @@
 package orders
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -12,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/orderkeep/orderkeep/internal/telemetry/telemetrytest"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"github.com/google/go-cmp/cmp"
@@ -38,14 +39,14 @@ type bundle struct {
 	db    string // the database's URL
 	shelf *shelf
 	till  *till
-	log   *buffer
+	log   *telemetrytest.Log
 	svc   *node.Service
 }
 
 func setup(t testing.TB) *bundle {
 	t.Helper()
 	dir := t.TempDir()
-	b := &bundle{t: t, db: "sqlite:" + dir + "/orders.db", log: &buffer{}}
+	b := &bundle{t: t, db: "sqlite:" + dir + "/orders.db", log: &telemetrytest.Log{}}
 	b.shelf = &shelf{units: map[string]int64{"BOOK": 5, "PEN": 0, "GIFT": 1 << 40}, held: map[string]map[string]int64{}}
 	b.till = &till{outcomes: map[string]*paymentsv1.AuthorizeResponse{}}
 	log := telemetry.NewLogger(b.log, false, slog.LevelInfo)
@@ -250,24 +251,6 @@ func (c *till) Void(_ context.Context, req *paymentsv1.VoidRequest) (*paymentsv1
 	defer c.mu.Unlock()
 	c.outcomes[req.OrderId] = &paymentsv1.AuthorizeResponse{State: paymentsv1.PaymentState_PAYMENT_STATE_VOIDED}
 	return &paymentsv1.VoidResponse{State: paymentsv1.PaymentState_PAYMENT_STATE_VOIDED}, nil
-}
-
-// buffer is a log that may be read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // answer is what came back.

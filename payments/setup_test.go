@@ -1,7 +1,6 @@
 package payments
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -12,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/orderkeep/orderkeep/internal/telemetry/telemetrytest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
@@ -29,26 +30,8 @@ type bundle struct {
 	data string
 	url  string
 	grpc paymentsv1.PaymentsServiceClient
-	log  *journal
+	log  *telemetrytest.Log
 	stop func()
-}
-
-// journal is a log at its most talkative.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
 }
 
 func setup(t *testing.T) *bundle {
@@ -59,7 +42,7 @@ func setup(t *testing.T) *bundle {
 // start runs Payments on a data directory until the test ends or stop is called.
 func start(t *testing.T, data string) *bundle {
 	t.Helper()
-	b := &bundle{t: t, data: data, log: &journal{}}
+	b := &bundle{t: t, data: data, log: &telemetrytest.Log{}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package broker_test
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
@@ -11,6 +10,8 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"github.com/orderkeep/orderkeep/internal/telemetry/telemetrytest"
 
 	"github.com/orderkeep/orderkeep/internal/broker"
 	"github.com/orderkeep/orderkeep/internal/db"
@@ -221,24 +222,6 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	}
 }
 
-// journal is a log to look at.
-type journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
-}
-
 // consumers are the names of all that the suite has.
 var consumers = []string{"c", "early", "late"}
 
@@ -255,9 +238,9 @@ func connect(t testing.TB, url string, subs ...outbox.Subscription) *broker.Bus 
 	return b
 }
 
-func connectLogged(t testing.TB, url string, subs ...outbox.Subscription) (*broker.Bus, *journal) {
+func connectLogged(t testing.TB, url string, subs ...outbox.Subscription) (*broker.Bus, *telemetrytest.Log) {
 	t.Helper()
-	j := &journal{}
+	j := &telemetrytest.Log{}
 	b, err := broker.NewImpatient(url, consumers, slog.New(slog.NewTextHandler(j, nil)))
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package call_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -9,9 +8,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/orderkeep/orderkeep/internal/telemetry/telemetrytest"
 
 	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/fault"
@@ -21,18 +21,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// lines is a log that tests read.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) { l.mu.Lock(); defer l.mu.Unlock(); return l.b.Write(p) }
-
-func (l *lines) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
-
 // refusedAsStranger checks that asking a peer of another contract is clear, cheap and no sign of sickness.
-func refusedAsStranger(t *testing.T, target *call.Target, log *lines, method string, sent func() int, ask func() error) {
+func refusedAsStranger(t *testing.T, target *call.Target, log *telemetrytest.Log, method string, sent func() int, ask func() error) {
 	t.Helper()
 	const calls = 30 // past all that opens a breaker
 	for range calls {
@@ -59,7 +49,7 @@ func refusedAsStranger(t *testing.T, target *call.Target, log *lines, method str
 
 func TestPeerOfAnotherContractOverGRPC(t *testing.T) {
 	t.Parallel()
-	log := &lines{}
+	log := &telemetrytest.Log{}
 	target := call.New("inventory", slog.New(slog.NewTextHandler(log, nil)))
 	sent, mended := 0, false
 	conn := target.Conn(stranger(func(method string) error {
@@ -96,7 +86,7 @@ func (s stranger) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.C
 
 func TestPeerOfAnotherContractOverREST(t *testing.T) {
 	t.Parallel()
-	log := &lines{}
+	log := &telemetrytest.Log{}
 	target := call.New("inventory", slog.New(slog.NewTextHandler(log, nil)))
 	sent := 0
 	far := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,7 +1,6 @@
 package node_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/orderkeep/orderkeep/internal/telemetry/telemetrytest"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/node"
@@ -117,24 +118,7 @@ type running struct {
 	addr string
 	grpc string       // address of the gRPC edge, if it has one
 	stop func() error // drains and returns what Run returned
-	log  *buffer
-}
-
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	log  *telemetrytest.Log
 }
 
 func config(t testing.TB) node.Config {
@@ -144,7 +128,7 @@ func config(t testing.TB) node.Config {
 // start runs a node until the test ends or stop is called.
 func start(t *testing.T, cfg node.Config, contexts ...node.Context) running {
 	t.Helper()
-	log := &buffer{}
+	log := &telemetrytest.Log{}
 	ctx, cancel := context.WithCancel(t.Context())
 	ready := make(chan string, 1)
 	done := make(chan error, 1)

@@ -196,7 +196,7 @@ func TestInboxNeverGivesAnEventTwoEffects(t *testing.T) {
 		if diff := cmp.Diff(map[string][]string{"s": {e.ID}}, h.effects(t)); diff != "" {
 			t.Errorf("effects (-want +got):\n%s", diff)
 		}
-		if n := h.lines.count("level="); n != 0 {
+		if n := h.lines.Count("level="); n != 0 {
 			t.Errorf("%d log lines, want none: nothing is wrong for the operator", n)
 		}
 	})
@@ -230,7 +230,7 @@ func TestInboxParksAfterTenFailuresAndItsSubjectGoesOn(t *testing.T) {
 				}
 				bound = min(3*bound, 15*time.Minute)
 			}
-			if n := h.lines.count("level=ERROR"); n != 1 {
+			if n := h.lines.Count("level=ERROR"); n != 1 {
 				t.Errorf("%d lines at level error, want 1", n)
 			}
 			desk := h.desk(t)

@@ -140,7 +140,7 @@ func TestRelayKeepsTheOrderOverAFailingBus(t *testing.T) {
 				}
 				bound = min(2*bound, 30*time.Second)
 			}
-			if n := h.lines.count("level=WARN"); n != 1 {
+			if n := h.lines.Count("level=WARN"); n != 1 {
 				t.Errorf("%d warnings for one outage, want 1", n)
 			}
 		})

@@ -1,7 +1,6 @@
 package outbox_test
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -13,6 +12,8 @@ import (
 	"testing/fstest"
 	"testing/synctest"
 	"time"
+
+	"github.com/orderkeep/orderkeep/internal/telemetry/telemetrytest"
 
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/db/dbtest"
@@ -75,7 +76,7 @@ type house struct {
 	db    *db.DB
 	batch *db.Batcher[func(*db.Tx) error]
 	log   *slog.Logger
-	lines *lines
+	lines *telemetrytest.Log
 
 	stop  context.CancelFunc // of what runs
 	runs  sync.WaitGroup
@@ -94,7 +95,7 @@ func reopen(t testing.TB, url string) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{url: url, db: d, lines: &lines{}}
+	h := &house{url: url, db: d, lines: &telemetrytest.Log{}}
 	h.log = slog.New(slog.NewTextHandler(h.lines, nil))
 	h.batch = db.NewBatcher(d, func(tx *db.Tx, fs []func(*db.Tx) error) error {
 		for _, f := range fs {
@@ -244,24 +245,6 @@ func relayed(t testing.TB, subs ...outbox.Subscription) *outbox.Local {
 	}
 	l.Start()
 	return l
-}
-
-// lines collects a log.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *lines) count(what string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return bytes.Count(l.buf.Bytes(), []byte(what))
 }
 
 // busFunc is a bus that wants every type.

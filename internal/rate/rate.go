@@ -86,7 +86,7 @@ type Limiter struct {
 }
 
 const (
-	// clients bounds the memory of one process: about 100 bytes each. The one not seen for longest is forgotten, and
+	// clients bounds the memory of one process: about 160 bytes each. The one not seen for longest is forgotten, and
 	// starts with its whole quota when it comes back.
 	clients = 100_000
 	// casAttempts is how often requests of one client that come at the same instant try to count themselves: as many as

@@ -2,7 +2,6 @@ package rate_test
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"log/slog"
 	"net"
@@ -13,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/orderkeep/orderkeep/internal/telemetry/telemetrytest"
 
 	"github.com/orderkeep/orderkeep/internal/rate"
 )
@@ -69,7 +70,7 @@ func TestReplicasCountTogetherInRedis(t *testing.T) {
 	_, url := redisServer(t)
 	// On a machine that stands still for a moment Redis counts as away, and what was let in says nothing.
 	for try := range 20 {
-		var log lines
+		var log telemetrytest.Log
 		logger := slog.New(slog.NewTextHandler(&log, nil))
 		one, two := limiter(t, ten, url, logger), limiter(t, ten, url, logger)
 		client := fmt.Sprint("client", try)
@@ -92,7 +93,7 @@ func TestReplicasCountTogetherInRedis(t *testing.T) {
 // While Redis is away requests go on, counted here; and when it is back, counting together does.
 func TestRedisAwayIsNoReasonToFail(t *testing.T) {
 	t.Parallel()
-	var log lines
+	var log telemetrytest.Log
 	stop, url := redisServer(t)
 	l := limiter(t, ten, url, slog.New(slog.NewTextHandler(&log, nil)))
 	if got := take(t, 4, "a", l); got != 4 {
@@ -212,22 +213,4 @@ func restart(t *testing.T, url string) (stop func()) {
 	}
 	t.Fatalf("redis-server ended before it answered: %v", said.Err())
 	return nil
-}
-
-// lines is a log that goroutines may write.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

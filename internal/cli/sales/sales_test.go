@@ -5,7 +5,6 @@ import (
 	"compress/gzip"
 	"fmt"
 	"math/big"
-	"os"
 	"strings"
 	"testing"
 
@@ -218,30 +217,4 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("%d invoices and %v", len(got), err)
 		}
 	})
-}
-
-// The whole data set, where it is at hand: ORDERKEEP_RETAIL_DATA names the file.
-func TestReadTheWholeDataSet(t *testing.T) {
-	t.Parallel()
-	path := os.Getenv("ORDERKEEP_RETAIL_DATA")
-	if path == "" {
-		t.Skip("ORDERKEEP_RETAIL_DATA is not set")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	got, err := Read(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	counts := map[Kind]int{}
-	for _, v := range got {
-		counts[v.Kind]++
-	}
-	want := map[Kind]int{Order: 11_233 + 1_744, Return: 2_554, Correction: 925, Skipped: 3}
-	if d := cmp.Diff(want, counts); d != "" {
-		t.Error(d)
-	}
 }

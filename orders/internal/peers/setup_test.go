@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/telemetry/telemetrytest"
+
 	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
@@ -104,7 +106,7 @@ func overTCP(t *testing.T, stock *stockPeer, money *moneyPeer) (Stock, Cashier) 
 // web is a REST peer that notes what it was asked and answers as told.
 type web struct {
 	url string
-	log *buffer
+	log *telemetrytest.Log
 
 	mu     sync.Mutex
 	asked  []string // METHOD path body
@@ -113,7 +115,7 @@ type web struct {
 
 func serve(t *testing.T, answer http.HandlerFunc) *web {
 	t.Helper()
-	w := &web{log: &buffer{}}
+	w := &web{log: &telemetrytest.Log{}}
 	s := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		w.mu.Lock()
@@ -180,24 +182,6 @@ func refuses(status int, code string, items ...map[string]any) http.HandlerFunc 
 		panic(err)
 	}
 	return says(status, "application/problem+json", string(body))
-}
-
-// buffer is a log that may be read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // soon is a context whose deadline passes within the test.
