@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
 // natsPartitions is how many events a consumer stores at once over JetStream. A durable consumer with at most one event
@@ -29,6 +30,7 @@ type natsSession struct {
 	conn    *nats.Conn
 	js      jetstream.JetStream
 	prefix  string
+	atomic  bool // the stream takes batches
 	ackWait time.Duration
 	log     *slog.Logger
 }
@@ -85,7 +87,8 @@ func (s *natsSession) prepare(ctx context.Context, replicas int) error {
 		stream, err = s.js.CreateStream(ctx, jetstream.StreamConfig{
 			Name: s.prefix, Description: "Orderkeep's events; see docs/operations.md before changing limits", Subjects: []string{s.prefix + ".events.>"},
 			Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: max(replicas, 1),
-			Discard: jetstream.DiscardNew, // past a limit that an operator sets, events wait in the outbox instead of pushing old ones out
+			Discard:            jetstream.DiscardNew, // past a limit that an operator sets, events wait in the outbox instead of pushing old ones out
+			AllowAtomicPublish: true,                 // servers before 2.12 know no batches and ignore it
 		})
 	}
 	if err != nil {
@@ -94,10 +97,22 @@ func (s *natsSession) prepare(ctx context.Context, replicas int) error {
 	if c := stream.CachedInfo().Config; c.Storage != jetstream.FileStorage || c.Retention != jetstream.LimitsPolicy || c.NoAck || !slices.Contains(c.Subjects, s.prefix+".events.>") {
 		return fmt.Errorf("the stream %s is not one to keep events in: it needs file storage, limits retention, acknowledgements and the subject %s.events.>", s.prefix, s.prefix)
 	}
+	s.atomic = stream.CachedInfo().Config.AllowAtomicPublish
 	return nil
 }
 
+// publish sends the events as one batch where the stream takes batches, so that a server which syncs before it acknowledges
+// syncs once. A batch that is refused, such as one with an event that the stream has already, has stored nothing: its events
+// then go one by one, as they do to a stream without batches. Source: NATS architecture decision record 50.
 func (s *natsSession) publish(ctx context.Context, events []outbox.Event) error {
+	if s.atomic && len(events) > 1 {
+		err := s.publishBatch(ctx, events)
+		var refused *jetstream.APIError
+		if err == nil || !errors.As(err, &refused) {
+			return err
+		}
+		s.log.Debug("a batch of events was refused; they go one by one", "events", len(events), "error", err)
+	}
 	for _, wave := range waves(events) {
 		acks := make([]jetstream.PubAckFuture, len(wave))
 		for i, e := range wave {
@@ -119,6 +134,25 @@ func (s *natsSession) publish(ctx context.Context, events []outbox.Event) error 
 		}
 	}
 	return nil
+}
+
+func (s *natsSession) publishBatch(ctx context.Context, events []outbox.Event) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // the client by itself would wait for an answer that a lost connection cannot bring
+		select {
+		case <-s.broken:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	messages := make([]*nats.Msg, len(events))
+	for i, e := range events {
+		messages[i] = s.message(e)
+	}
+	// Only the last message is answered: until then nothing is stored, and one that is missing fails them all.
+	_, err := jetstreamext.PublishMsgBatch(ctx, s.js, messages, jetstreamext.BatchFlowControl{})
+	return err
 }
 
 func (s *natsSession) message(e outbox.Event) *nats.Msg {

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -86,6 +88,65 @@ func TestEventOverNATS(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// Whether a stream takes batches is to be seen in what it keeps, and nothing is lost or out of order where it takes none, or
+// refuses one because it has some of its events already.
+func TestBatchesOverNATS(t *testing.T) {
+	t.Parallel()
+	for name, batches := range map[string]bool{"a stream of ours": true, "a stream that takes no batches": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			address := running(t, "nats")
+			conn, err := nats.Connect(address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			js, err := jetstream.New(conn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !batches {
+				if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "orderkeep", Subjects: []string{"orderkeep.events.>"}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			events := texts(9, "a", "b")
+			b := connect(t, address)
+			publish(t, b, events[:4]...)
+			publish(t, b, events[2:9]...)
+			stream, err := js.Stream(t.Context(), "orderkeep")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			inBatches := 0
+			for seq := uint64(1); ; seq++ {
+				m, err := stream.GetMsg(t.Context(), seq)
+				if errors.Is(err, jetstream.ErrMsgNotFound) {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, m.Header["ce-id"][0])
+				if m.Header.Get(jetstreamext.BatchIDHeader) != "" {
+					inBatches++
+				}
+			}
+			want := make([]string, len(events))
+			for i, e := range events {
+				want[i] = e.ID
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("events in the stream (-want +got):\n%s", diff)
+			}
+			if want := map[bool]int{true: 4}[batches]; inBatches != want {
+				t.Errorf("%d events came in batches, want %d", inBatches, want)
+			}
+		})
+	}
 }
 
 const contentType = "application/protobuf"
