@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"sync"
 )
 
 // Settings of the Go runtime for a process that commits to disk all the time. bench/README.md has the measurements.
@@ -17,13 +18,13 @@ const (
 	gcPercent = 800
 )
 
-// Tune sets the Go runtime for serving. What the environment says (GOMAXPROCS, GOGC) is left as it is. It is the program's to
+// Tune sets the Go runtime for serving, once. What the environment says (GOMAXPROCS, GOGC) is left as it is. It is the program's to
 // call, since it is about the whole process.
-func Tune() {
+var Tune = sync.OnceFunc(func() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(procsPerCPU * runtime.GOMAXPROCS(0))
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-}
+})

@@ -53,6 +53,7 @@ type grammar struct {
 // Main runs the command line of a program that serves the contexts and does nothing else, and returns the exit code. name
 // and about are for its help.
 func Main(name, about string, d Defaults, args []string, stdout, stderr io.Writer, contexts ...node.Context) int {
+	node.Tune()
 	if len(args) == 1 && args[0] == "--version" {
 		args = []string{"version"}
 	}
