@@ -39,7 +39,12 @@ type world struct {
 
 func join(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, data: t.TempDir(), bus: outbox.NewLocal(), told: make(chan outbox.Event, 100)}
+	return joinOn(t, t.TempDir())
+}
+
+func joinOn(t *testing.T, data string) *world {
+	t.Helper()
+	w := &world{t: t, data: data, bus: outbox.NewLocal(), told: make(chan outbox.Event, 100)}
 	var err error
 	w.svc, err = Context().Open(t.Context(), node.Env{DB: "sqlite:" + w.data + "/payments.db", Data: w.data, ProviderDB: "sqlite:" + w.data + "/simulated-provider.db", Bus: w.bus, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -372,4 +377,49 @@ func openAgain(t *testing.T, data string) *node.Service {
 		t.Error(err)
 	}
 	return svc
+}
+
+// unheard is a provider whose answers to captures are lost.
+type unheard struct{ payment.Provider }
+
+func (u unheard) Capture(ctx context.Context, key string) (payment.Outcome, error) {
+	_, err := u.Provider.Capture(ctx, key)
+	return payment.Outcome{}, errors.Join(err, errors.New("the connection broke"))
+}
+
+// A capture that was answered with 503 is ended, and told, without anybody's repeating it.
+func TestCaptureWithoutAnAnswerIsRecovered(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	st, err := store.Open(t.Context(), "sqlite:"+dir+"/payments.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider, err := simulated.Open(t.Context(), "sqlite:"+dir+"/simulated-provider.db", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	svc := payment.NewService(st, map[string]payment.Provider{simulated.Name: unheard{provider}})
+	id := uuid.NewString()
+	if _, err := svc.Authorize(t.Context(), payment.Request{Order: id, Amount: 1, Currency: "EUR", Provider: simulated.Name, Token: "pm_card_visa"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := svc.Capture(t.Context(), id); !errors.Is(err, payment.ErrProviderAway) {
+		t.Fatalf("%v, want ErrProviderAway", err)
+	}
+	if err := errors.Join(st.Close(), provider.Close()); err != nil {
+		t.Fatal(err)
+	}
+	w := joinOn(t, dir)
+	for _, want := range []string{"PaymentAuthorized", "PaymentCaptured"} {
+		select {
+		case e := <-w.told:
+			if kind(e) != want || e.Subject != id {
+				t.Errorf("told %s of %s, want %s of %s", kind(e), e.Subject, want, id)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("nobody told %s", want)
+		}
+	}
+	w.close()
 }

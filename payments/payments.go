@@ -56,6 +56,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	var working sync.WaitGroup
 	working.Go(func() { relay.Run(work) })
 	working.Go(func() { inbox.Run(work) })
+	working.Go(func() { svc.Recover(work, env.Log) })
 	return &node.Service{
 		Routes:   map[string]http.Handler{"/v1/payments": rest, "/v1/events/payments": httpd.Exact("/v1/events/payments", relay.Feed())},
 		Register: func(r grpc.ServiceRegistrar) { paymentsv1.RegisterPaymentsServiceServer(r, serve.NewGRPC(svc)) },

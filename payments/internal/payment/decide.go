@@ -145,7 +145,10 @@ func (r *Record) bury(now time.Time) {
 
 // move changes the status, and records the fact if it is one that others wait for.
 func (r *Record) move(to Status, now time.Time) {
-	r.Payment.Status, r.Payment.Updated = to, now
+	r.Payment.Status, r.Payment.Updated, r.Payment.Due = to, now, time.Time{}
+	if underWay[to] != "" {
+		r.Payment.Due = now.Add(firstPause)
+	}
 	switch to {
 	case Authorized, Declined, Captured, Voided, Refunded:
 		r.Facts = append(r.Facts, Fact{Payment: r.Payment, At: now})

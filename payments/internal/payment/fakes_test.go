@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 )
 
 const (
@@ -61,6 +62,18 @@ func (m *memory) Payment(_ context.Context, order string) (Payment, error) {
 		return r.Payment, nil
 	}
 	return Payment{}, ErrNotFound
+}
+
+func (m *memory) Due(_ context.Context, now, tooLate time.Time, n int) ([]Payment, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var due []Payment
+	for _, r := range m.records {
+		if at := r.Payment.Due; len(due) < n && !at.IsZero() && (!now.Before(at) || at.After(tooLate)) {
+			due = append(due, r.Payment)
+		}
+	}
+	return due, nil
 }
 
 func (m *memory) record(order string) *Record {

@@ -20,6 +20,12 @@
 //	refund, outcome           refunded                   gives the stored outcome
 //
 // Between the two writes of an operation the provider may or may not have acted; its answer to a repeat says which.
+//
+// A capture, void or refund that has begun needs no caller to repeat it: Recover does. The write that begins one says when
+// recovery takes it up, and taking it up says when it is taken up next, before the provider is asked. So a crash at any
+// point costs a wait and no more, two replicas do not take up the same one, and what the provider does not answer is asked
+// at growing intervals. Recovery and a caller may act at once: the key has one outcome for both. An authorization under
+// way is its caller's: without one nobody wants the money.
 package payment
 
 import "time"
@@ -57,6 +63,8 @@ type Payment struct {
 	Correlation string
 	Created     time.Time // microseconds, UTC
 	Updated     time.Time
+	// Due is when recovery takes up the capture, void or refund under way; zero if none is.
+	Due time.Time
 }
 
 // Result is how an attempt stands.

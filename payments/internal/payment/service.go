@@ -30,6 +30,9 @@ type Store interface {
 	TryDecide(ctx context.Context, order string, f func(*Record) error) error
 	// Payment returns an order's payment. ErrNotFound if there is none.
 	Payment(ctx context.Context, order string) (Payment, error)
+	// Due returns up to n payments whose capture, void or refund under way is to be taken up at now, or later than tooLate:
+	// that is from before the clock was set back. The longest due come first.
+	Due(ctx context.Context, now, tooLate time.Time, n int) ([]Payment, error)
 }
 
 // Request asks for an order's money.

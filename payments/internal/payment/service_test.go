@@ -110,6 +110,9 @@ func sound(t fataler, b *bundle) {
 			t.Fatalf("%s: attempt %+v", step, a)
 		}
 	}
+	if doing := underWay[p.Status] != ""; doing == p.Due.IsZero() {
+		t.Fatalf("%s, and recovery takes it up at %v", p.Status, p.Due)
+	}
 	switch p.Status {
 	case Declined, Voided, Refunded:
 		if held := b.book.holds(orderA); held != 0 || p.Authorized != p.Voided+p.Refunded {

@@ -153,7 +153,7 @@ func TestMoneyUnderWayIsClaimedWhileItIsHeld(t *testing.T) {
 			if status == "refunding" {
 				b.operate(orderID(n), "capture")
 			}
-			if err := b.exec(`UPDATE payments SET status = '` + status + `' WHERE order_id = '` + orderID(n) + `'`); err != nil {
+			if err := b.exec(`UPDATE payments SET status = '` + status + `', due_at = 1 WHERE order_id = '` + orderID(n) + `'`); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -129,8 +129,8 @@ func write(tx *db.Tx, records map[string]*payment.Record, changed, known map[str
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
-	added := make([]any, 0, 15*len(ids))
-	payments := make([]any, 0, 15*len(ids))
+	added := make([]any, 0, 16*len(ids))
+	payments := make([]any, 0, 16*len(ids))
 	attempts := make([]any, 0, 8*len(ids))
 	for _, id := range ids {
 		r := records[id]
@@ -140,19 +140,19 @@ func write(tx *db.Tx, records map[string]*payment.Record, changed, known map[str
 			into = &added
 		}
 		*into = append(*into, p.Order, p.ID, string(p.Status), p.Amount, p.Currency, p.Authorized, p.Captured, p.Voided, p.Refunded,
-			p.Provider, p.Token, p.Decline, p.Correlation, micro(p.Created), micro(p.Updated))
+			p.Provider, p.Token, p.Decline, p.Correlation, micro(p.Created), micro(p.Updated), micro(p.Due))
 		for _, a := range r.Attempts {
 			attempts = append(attempts, p.Order, string(a.Step), string(a.Result), a.Amount, a.Ref, a.Error, micro(a.Started), micro(a.Ended))
 		}
 	}
 	// No upsert: another replica may have added the same one since this batch looked for it in vain.
-	if err := tx.ExecWide(`INSERT INTO payments (`+paymentColumns+`) VALUES (rows)`, 15, added); err != nil {
+	if err := tx.ExecWide(`INSERT INTO payments (`+paymentColumns+`) VALUES (rows)`, 16, added); err != nil {
 		return err
 	}
 	err := tx.ExecWide(`INSERT INTO payments (`+paymentColumns+`) VALUES (rows)
 		ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, authorized_minor = excluded.authorized_minor,
 			captured_minor = excluded.captured_minor, voided_minor = excluded.voided_minor, refunded_minor = excluded.refunded_minor,
-			decline_code = excluded.decline_code, updated_at = excluded.updated_at`, 15, payments)
+			decline_code = excluded.decline_code, updated_at = excluded.updated_at, due_at = excluded.due_at`, 16, payments)
 	if err != nil {
 		return err
 	}

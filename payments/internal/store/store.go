@@ -9,6 +9,7 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,6 +37,16 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	d, err := db.Open(ctx, url, Schema())
 	if err != nil {
 		return nil, err
+	}
+	if d.Exclusive() {
+		// Nobody else can have this database open, so whoever was to drive what is under way is dead.
+		err := d.Write(ctx, func(tx *db.Tx) error {
+			_, err := tx.Exec(`UPDATE payments SET due_at = 1 WHERE due_at > 1`)
+			return err
+		})
+		if err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
 	}
 	s := &Store{db: d, Appended: func() {}}
 	s.batch = db.NewBatcher(d, apply)
@@ -84,7 +95,7 @@ func (s *Store) Write(ctx context.Context, f func(*db.Tx) error) error {
 }
 
 const paymentColumns = `order_id, payment_id, status, amount_minor, currency, authorized_minor, captured_minor, voided_minor, refunded_minor,
-	provider, token, decline_code, correlation_id, created_at, updated_at`
+	provider, token, decline_code, correlation_id, created_at, updated_at, due_at`
 
 // Payment implements payment.Store.
 func (s *Store) Payment(ctx context.Context, order string) (payment.Payment, error) {
@@ -102,12 +113,31 @@ func (s *Store) Payment(ctx context.Context, order string) (payment.Payment, err
 	return scanPayment(rows)
 }
 
+// Due implements payment.Store.
+func (s *Store) Due(ctx context.Context, now, tooLate time.Time, n int) ([]payment.Payment, error) {
+	rows, err := s.db.Query(ctx, `SELECT `+paymentColumns+` FROM payments WHERE due_at > 0 AND (due_at <= $1 OR due_at > $2) ORDER BY due_at LIMIT $3`,
+		now.UnixMicro(), tooLate.UnixMicro(), n)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var due []payment.Payment
+	for rows.Next() {
+		p, err := scanPayment(rows)
+		if err != nil {
+			return nil, err
+		}
+		due = append(due, p)
+	}
+	return due, rows.Err()
+}
+
 func scanPayment(rows *sql.Rows) (payment.Payment, error) {
 	var p payment.Payment
-	var created, updated int64
+	var created, updated, due int64
 	err := rows.Scan(&p.Order, &p.ID, &p.Status, &p.Amount, &p.Currency, &p.Authorized, &p.Captured, &p.Voided, &p.Refunded,
-		&p.Provider, &p.Token, &p.Decline, &p.Correlation, &created, &updated)
-	p.Created, p.Updated = fromMicro(created), fromMicro(updated)
+		&p.Provider, &p.Token, &p.Decline, &p.Correlation, &created, &updated, &due)
+	p.Created, p.Updated, p.Due = fromMicro(created), fromMicro(updated), fromMicro(due)
 	return p, err
 }
 

@@ -448,10 +448,12 @@ func TestDatabaseRefusesWhatTheCodeMustNeverDo(t *testing.T) {
 			`UPDATE payments SET authorized_minor = 0, captured_minor = 0` + of(1),
 			`UPDATE payments SET authorized_minor = 0` + of(5),
 			`UPDATE payments SET status = 'captured'` + of(5),
-			`UPDATE payments SET status = 'refunding'` + of(5),
-			`UPDATE payments SET status = 'voided'` + of(5),   // and the money is held
-			`UPDATE payments SET status = 'declined'` + of(5), // the same
-			`UPDATE payments SET status = 'refunded'` + of(1), // and the money is ours
+			`UPDATE payments SET status = 'refunding', due_at = 1` + of(5),
+			`UPDATE payments SET status = 'capturing'` + of(5), // and nobody comes for it
+			`UPDATE payments SET due_at = 1` + of(5),           // and nothing is under way
+			`UPDATE payments SET status = 'voided'` + of(5),    // and the money is held
+			`UPDATE payments SET status = 'declined'` + of(5),  // the same
+			`UPDATE payments SET status = 'refunded'` + of(1),  // and the money is ours
 			`UPDATE payments SET refunded_minor = 999` + of(3),
 			`INSERT INTO payments SELECT * FROM payments`,
 			`UPDATE attempts SET step = 'steal'` + of(5),

@@ -31,7 +31,8 @@ type Invoker interface {
 	AuthorizePayment(ctx context.Context, request *NewPayment, params AuthorizePaymentParams) (AuthorizePaymentRes, error)
 	// CapturePayment invokes capturePayment operation.
 	//
-	// Repeating it does nothing more. 409 `not_authorized` unless the payment is authorized.
+	// Repeating it does nothing more. 409 `not_authorized` unless the payment is authorized. 503
+	// `provider_unavailable` while the provider cannot say; it is then asked again until it does.
 	//
 	// POST /v1/payments/{orderId}/capture
 	CapturePayment(ctx context.Context, params CapturePaymentParams) (CapturePaymentRes, error)
@@ -43,14 +44,16 @@ type Invoker interface {
 	GetPayment(ctx context.Context, params GetPaymentParams) (GetPaymentRes, error)
 	// RefundPayment invokes refundPayment operation.
 	//
-	// Repeating it does nothing more. 409 `not_captured` unless the payment is captured.
+	// Repeating it does nothing more. 409 `not_captured` unless the payment is captured. 503
+	// `provider_unavailable` while the provider cannot say. Repeat it then; one that has begun ends
+	// without that, too.
 	//
 	// POST /v1/payments/{orderId}/refund
 	RefundPayment(ctx context.Context, params RefundPaymentParams) (RefundPaymentRes, error)
 	// VoidPayment invokes voidPayment operation.
 	//
 	// Repeating it does nothing more. 409 `already_captured` once captured. 503 `provider_unavailable`
-	// while the provider cannot say.
+	// while the provider cannot say; it is then asked again until it does.
 	//
 	// POST /v1/payments/{orderId}/void
 	VoidPayment(ctx context.Context, params VoidPaymentParams) (VoidPaymentRes, error)
@@ -163,7 +166,8 @@ func (c *Client) sendAuthorizePayment(ctx context.Context, request *NewPayment, 
 
 // CapturePayment invokes capturePayment operation.
 //
-// Repeating it does nothing more. 409 `not_authorized` unless the payment is authorized.
+// Repeating it does nothing more. 409 `not_authorized` unless the payment is authorized. 503
+// `provider_unavailable` while the provider cannot say; it is then asked again until it does.
 //
 // POST /v1/payments/{orderId}/capture
 func (c *Client) CapturePayment(ctx context.Context, params CapturePaymentParams) (CapturePaymentRes, error) {
@@ -286,7 +290,9 @@ func (c *Client) sendGetPayment(ctx context.Context, params GetPaymentParams) (r
 
 // RefundPayment invokes refundPayment operation.
 //
-// Repeating it does nothing more. 409 `not_captured` unless the payment is captured.
+// Repeating it does nothing more. 409 `not_captured` unless the payment is captured. 503
+// `provider_unavailable` while the provider cannot say. Repeat it then; one that has begun ends
+// without that, too.
 //
 // POST /v1/payments/{orderId}/refund
 func (c *Client) RefundPayment(ctx context.Context, params RefundPaymentParams) (RefundPaymentRes, error) {
@@ -349,7 +355,7 @@ func (c *Client) sendRefundPayment(ctx context.Context, params RefundPaymentPara
 // VoidPayment invokes voidPayment operation.
 //
 // Repeating it does nothing more. 409 `already_captured` once captured. 503 `provider_unavailable`
-// while the provider cannot say.
+// while the provider cannot say; it is then asked again until it does.
 //
 // POST /v1/payments/{orderId}/void
 func (c *Client) VoidPayment(ctx context.Context, params VoidPaymentParams) (VoidPaymentRes, error) {

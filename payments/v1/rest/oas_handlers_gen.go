@@ -131,7 +131,8 @@ func (s *Server) handleAuthorizePaymentRequest(args [1]string, argsEscaped bool,
 
 // handleCapturePaymentRequest handles capturePayment operation.
 //
-// Repeating it does nothing more. 409 `not_authorized` unless the payment is authorized.
+// Repeating it does nothing more. 409 `not_authorized` unless the payment is authorized. 503
+// `provider_unavailable` while the provider cannot say; it is then asked again until it does.
 //
 // POST /v1/payments/{orderId}/capture
 func (s *Server) handleCapturePaymentRequest(args [1]string, argsEscaped bool, w http.ResponseWriter, r *http.Request) {
@@ -299,7 +300,9 @@ func (s *Server) handleGetPaymentRequest(args [1]string, argsEscaped bool, w htt
 
 // handleRefundPaymentRequest handles refundPayment operation.
 //
-// Repeating it does nothing more. 409 `not_captured` unless the payment is captured.
+// Repeating it does nothing more. 409 `not_captured` unless the payment is captured. 503
+// `provider_unavailable` while the provider cannot say. Repeat it then; one that has begun ends
+// without that, too.
 //
 // POST /v1/payments/{orderId}/refund
 func (s *Server) handleRefundPaymentRequest(args [1]string, argsEscaped bool, w http.ResponseWriter, r *http.Request) {
@@ -384,7 +387,7 @@ func (s *Server) handleRefundPaymentRequest(args [1]string, argsEscaped bool, w 
 // handleVoidPaymentRequest handles voidPayment operation.
 //
 // Repeating it does nothing more. 409 `already_captured` once captured. 503 `provider_unavailable`
-// while the provider cannot say.
+// while the provider cannot say; it is then asked again until it does.
 //
 // POST /v1/payments/{orderId}/void
 func (s *Server) handleVoidPaymentRequest(args [1]string, argsEscaped bool, w http.ResponseWriter, r *http.Request) {

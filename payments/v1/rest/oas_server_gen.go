@@ -18,7 +18,8 @@ type Handler interface {
 	AuthorizePayment(ctx context.Context, req *NewPayment, params AuthorizePaymentParams) (AuthorizePaymentRes, error)
 	// CapturePayment implements capturePayment operation.
 	//
-	// Repeating it does nothing more. 409 `not_authorized` unless the payment is authorized.
+	// Repeating it does nothing more. 409 `not_authorized` unless the payment is authorized. 503
+	// `provider_unavailable` while the provider cannot say; it is then asked again until it does.
 	//
 	// POST /v1/payments/{orderId}/capture
 	CapturePayment(ctx context.Context, params CapturePaymentParams) (CapturePaymentRes, error)
@@ -30,14 +31,16 @@ type Handler interface {
 	GetPayment(ctx context.Context, params GetPaymentParams) (GetPaymentRes, error)
 	// RefundPayment implements refundPayment operation.
 	//
-	// Repeating it does nothing more. 409 `not_captured` unless the payment is captured.
+	// Repeating it does nothing more. 409 `not_captured` unless the payment is captured. 503
+	// `provider_unavailable` while the provider cannot say. Repeat it then; one that has begun ends
+	// without that, too.
 	//
 	// POST /v1/payments/{orderId}/refund
 	RefundPayment(ctx context.Context, params RefundPaymentParams) (RefundPaymentRes, error)
 	// VoidPayment implements voidPayment operation.
 	//
 	// Repeating it does nothing more. 409 `already_captured` once captured. 503 `provider_unavailable`
-	// while the provider cannot say.
+	// while the provider cannot say; it is then asked again until it does.
 	//
 	// POST /v1/payments/{orderId}/void
 	VoidPayment(ctx context.Context, params VoidPaymentParams) (VoidPaymentRes, error)

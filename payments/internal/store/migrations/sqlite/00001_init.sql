@@ -17,6 +17,8 @@ CREATE TABLE payments (
     correlation_id   TEXT   NOT NULL,
     created_at       BIGINT NOT NULL,
     updated_at       BIGINT NOT NULL,
+    due_at           BIGINT NOT NULL DEFAULT 0, -- when recovery takes up what is under way; 0 if nothing is
+    CHECK ((due_at > 0) = (status IN ('capturing', 'voiding', 'refunding'))), -- nothing begun is left to nobody
     CHECK (authorized_minor <= amount_minor),
     CHECK (captured_minor <= authorized_minor),
     CHECK (voided_minor + captured_minor <= authorized_minor),
@@ -26,6 +28,8 @@ CREATE TABLE payments (
     CHECK (status NOT IN ('captured', 'refunding') OR captured_minor > 0),
     CHECK (status NOT IN ('declined', 'voided', 'refunded') OR authorized_minor = voided_minor + refunded_minor) -- what has ended holds nothing
 ) WITHOUT ROWID;
+
+CREATE INDEX payments_under_way ON payments (due_at) WHERE due_at > 0;
 
 -- Each operation on an order's money has one attempt, stored before the provider is called.
 CREATE TABLE attempts (
