@@ -161,41 +161,78 @@ func distinct(cmds []*command) (first, rest []*command) {
 	return first, rest
 }
 
-// moveStatement changes the rows whose state is the one that their driver saw. What others write into an order (notes,
-// attempts) is not among the columns.
-const moveStatement = `
-	WITH v (id, was, state, payment_id, reject_kind, reject_code, reject_detail, cancel_reason, return_reason,
-		reserved_at, authorized_at, decided_at, cancelled_at, fulfilled_at, returned_at, lease_owner, lease_until) AS (VALUES (rows))
-	UPDATE orders SET state = v.state, payment_id = v.payment_id, reject_kind = v.reject_kind, reject_code = v.reject_code,
-		reject_detail = v.reject_detail, cancel_reason = v.cancel_reason, return_reason = v.return_reason,
-		reserved_at = v.reserved_at, authorized_at = v.authorized_at, decided_at = v.decided_at, cancelled_at = v.cancelled_at,
-		fulfilled_at = v.fulfilled_at, returned_at = v.returned_at, lease_owner = v.lease_owner, lease_until = v.lease_until
-	FROM v WHERE orders.id = v.id AND orders.state = v.was
-	RETURNING orders.id`
+// movement is how a move to a state is written: the rows change whose state is the one that their driver saw.
+type movement struct {
+	statement string
+	columns   int
+	append    func(args []any, o *order.Order) []any
+}
+
+// movements say what order.Order.Apply says. What others write into an order (notes, attempts) is not among the columns, and
+// neither is what stays as it was: most of what a move costs is its columns.
+var movements = map[order.State]movement{
+	order.Undoing: moving(order.Undoing, []string{"reject_kind", "reject_code", "reject_detail"}, func(args []any, o *order.Order) []any {
+		kind, code, detail := rejectionColumns(o.Rejection)
+		return append(args, kind, code, detail)
+	}),
+	order.Rejected: moving(order.Rejected, []string{"reject_kind", "reject_code", "reject_detail", "decided_at"}, func(args []any, o *order.Order) []any {
+		kind, code, detail := rejectionColumns(o.Rejection)
+		return append(args, kind, code, detail, micro(o.DecidedAt))
+	}),
+	order.Confirmed: moving(order.Confirmed, []string{"payment_id", "authorized_at", "decided_at"}, func(args []any, o *order.Order) []any {
+		return append(args, o.Payment.ID, micro(o.AuthorizedAt), micro(o.DecidedAt))
+	}),
+	order.Cancelled: moving(order.Cancelled, []string{"cancel_reason", "cancelled_at"}, func(args []any, o *order.Order) []any {
+		return append(args, o.CancelReason, micro(o.CancelledAt))
+	}),
+	order.Fulfilled: moving(order.Fulfilled, []string{"fulfilled_at"}, func(args []any, o *order.Order) []any {
+		return append(args, micro(o.FulfilledAt))
+	}),
+	order.Returned: moving(order.Returned, []string{"return_reason", "returned_at"}, func(args []any, o *order.Order) []any {
+		return append(args, o.ReturnReason, micro(o.ReturnedAt))
+	}),
+}
+
+func moving(to order.State, own []string, values func(args []any, o *order.Order) []any) movement {
+	columns := append([]string{"reserved_at", "lease_owner", "lease_until"}, own...)
+	set := make([]string, len(columns))
+	for i, c := range columns {
+		set[i] = c + " = v." + c
+	}
+	return movement{
+		statement: `WITH v (id, was, ` + strings.Join(columns, ", ") + `) AS (VALUES (rows))
+			UPDATE orders SET state = '` + string(to) + `', ` + strings.Join(set, ", ") + `
+			FROM v WHERE orders.id = v.id AND orders.state = v.was RETURNING orders.id`,
+		columns: 2 + len(columns),
+		append: func(args []any, o *order.Order) []any {
+			return values(append(args, micro(o.ReservedAt), o.Lease.Owner, micro(o.Lease.Until)), o)
+		},
+	}
+}
 
 func moveAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
-	args := make([]any, 0, 17*len(cmds))
+	args := make(map[order.State][]any)
 	byID := make(map[string]*command, len(cmds))
 	for _, c := range cmds {
-		o := c.order
-		kind, code, detail := rejectionColumns(o.Rejection)
-		args = append(args, string(o.ID), string(c.was), string(o.State), o.Payment.ID, kind, code, detail, o.CancelReason, o.ReturnReason,
-			micro(o.ReservedAt), micro(o.AuthorizedAt), micro(o.DecidedAt), micro(o.CancelledAt), micro(o.FulfilledAt), micro(o.ReturnedAt), o.Lease.Owner, micro(o.Lease.Until))
-		byID[string(o.ID)] = c
+		to := c.order.State
+		args[to] = movements[to].append(append(args[to], string(c.order.ID), string(c.was)), c.order)
+		byID[string(c.order.ID)] = c
 	}
 	if err := tx.Lock(`SELECT id FROM orders WHERE id IN (list) ORDER BY id FOR UPDATE`, ids(cmds)); err != nil {
 		return err
 	}
-	err := tx.QueryRows(moveStatement, 17, args, func(rows *sql.Rows) error {
-		var id string
-		if err := rows.Scan(&id); err != nil {
+	for to, args := range args {
+		err := tx.QueryRows(movements[to].statement, movements[to].columns, args, func(rows *sql.Rows) error {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			byID[id].ok = true
+			return nil
+		})
+		if err != nil {
 			return err
 		}
-		byID[id].ok = true
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	var free []any
 	for _, c := range cmds {

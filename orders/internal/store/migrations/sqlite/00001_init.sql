@@ -3,7 +3,7 @@
 -- An order. Times are microseconds since 1970 UTC, 0 for "not yet"; money is in minor units.
 CREATE TABLE orders (
     id             TEXT    NOT NULL PRIMARY KEY, -- UUIDv7
-    state          TEXT    NOT NULL CHECK (state IN ('pending', 'undoing', 'confirmed', 'rejected', 'cancelled', 'fulfilled', 'returned')),
+    state          TEXT    NOT NULL,
     currency       TEXT    NOT NULL,
     total_minor    BIGINT  NOT NULL CHECK (total_minor >= 0),
     customer       TEXT    NOT NULL,
@@ -33,11 +33,16 @@ CREATE TABLE orders (
     lease_until    BIGINT  NOT NULL,
     attempts       BIGINT  NOT NULL DEFAULT 0,
     CHECK (total_minor = 0 OR currency <> ''),
-    CHECK ((reject_code <> '') = (state IN ('undoing', 'rejected'))),
-    CHECK ((cancelled_at > 0) = (state = 'cancelled')),
-    CHECK ((fulfilled_at > 0) = (state IN ('fulfilled', 'returned'))),
-    CHECK ((returned_at > 0) = (state = 'returned')),
-    CHECK ((decided_at > 0) = (state NOT IN ('pending', 'undoing')))
+    -- What an order has in each state; there are no other states.
+    CHECK (CASE state
+        WHEN 'pending'   THEN reject_code = ''  AND decided_at = 0 AND cancelled_at = 0 AND fulfilled_at = 0 AND returned_at = 0
+        WHEN 'confirmed' THEN reject_code = ''  AND decided_at > 0 AND cancelled_at = 0 AND fulfilled_at = 0 AND returned_at = 0
+        WHEN 'undoing'   THEN reject_code <> '' AND decided_at = 0 AND cancelled_at = 0 AND fulfilled_at = 0 AND returned_at = 0
+        WHEN 'rejected'  THEN reject_code <> '' AND decided_at > 0 AND cancelled_at = 0 AND fulfilled_at = 0 AND returned_at = 0
+        WHEN 'cancelled' THEN reject_code = ''  AND decided_at > 0 AND cancelled_at > 0 AND fulfilled_at = 0 AND returned_at = 0
+        WHEN 'fulfilled' THEN reject_code = ''  AND decided_at > 0 AND cancelled_at = 0 AND fulfilled_at > 0 AND returned_at = 0
+        WHEN 'returned'  THEN reject_code = ''  AND decided_at > 0 AND cancelled_at = 0 AND fulfilled_at > 0 AND returned_at > 0
+        ELSE FALSE END)
 ) WITHOUT ROWID;
 
 -- In the long run most orders are fulfilled: the others are found here, recovery's work and what is to be fulfilled among them.
