@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
+	"math/big"
 
 	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/db"
@@ -86,13 +88,28 @@ func closing(first, second error) error {
 	return second
 }
 
-// counts are the numbers that Check reports.
+// Units are summed in two halves: a thousand numbers near MaxUnits pass what a sum of SQLite may have, and it may pass that on
+// the way to a small sum. A half, of 2^32 units each or of what is left of them, cannot for two thousand million rows.
+
+// counts are the numbers that Check reports, each in two halves.
 var counts = []struct{ name, query string }{
-	{"items", `SELECT count(*) FROM items`},
-	{"onHand", `SELECT coalesce(sum(on_hand), 0) FROM stock`},
-	{"reserved", `SELECT coalesce(sum(reserved), 0) FROM stock`},
-	{"movements", `SELECT count(*) FROM movements`},
-	{"liveReservations", `SELECT count(*) FROM reservations WHERE state = 'reserved'`},
+	{"items", `SELECT 0, count(*) FROM items`},
+	{"onHand", `SELECT coalesce(sum(on_hand / 4294967296), 0), coalesce(sum(on_hand % 4294967296), 0) FROM stock`},
+	{"reserved", `SELECT coalesce(sum(reserved / 4294967296), 0), coalesce(sum(reserved % 4294967296), 0) FROM stock`},
+	{"movements", `SELECT 0, count(*) FROM movements`},
+	{"liveReservations", `SELECT 0, count(*) FROM reservations WHERE state = 'reserved'`},
+}
+
+// whole is a sum of its halves, or as near to it as an int64 comes.
+func whole(high, low int64) int64 {
+	sum := new(big.Int).Add(new(big.Int).Lsh(big.NewInt(high), 32), big.NewInt(low))
+	switch {
+	case sum.IsInt64():
+		return sum.Int64()
+	case sum.Sign() < 0:
+		return math.MinInt64
+	}
+	return math.MaxInt64
 }
 
 // rules are the promises. Each query returns the rows that break its rule, as one line of text each.
@@ -101,10 +118,11 @@ var counts = []struct{ name, query string }{
 // are the record, the columns of stock are derived from them.
 var rules = []struct{ name, query string }{
 	{"on_hand_is_sum_of_movements", `
-		SELECT 'sku ' || s.sku || ' at ' || s.location || ': on hand is ' || s.on_hand || ', its movements sum to ' || coalesce(m.total, 0)
-		FROM stock s LEFT JOIN (SELECT sku, location, sum(delta) AS total FROM movements GROUP BY sku, location) m
+		SELECT 'sku ' || s.sku || ' at ' || s.location || ': on hand is ' || s.on_hand || ', its movements sum to ' || (coalesce(m.high, 0) * 4294967296 + coalesce(m.low, 0))
+		FROM stock s LEFT JOIN (
+			SELECT sku, location, sum(delta / 4294967296) AS high, sum(delta % 4294967296) AS low FROM movements GROUP BY sku, location) m
 			ON m.sku = s.sku AND m.location = s.location
-		WHERE s.on_hand <> coalesce(m.total, 0)
+		WHERE (s.on_hand - coalesce(m.low, 0)) % 4294967296 <> 0 OR (s.on_hand - coalesce(m.low, 0)) / 4294967296 <> coalesce(m.high, 0)
 		UNION ALL
 		SELECT 'sku ' || m.sku || ' at ' || m.location || ': there are movements and no stock row'
 		FROM (SELECT DISTINCT sku, location FROM movements) m LEFT JOIN stock s ON s.sku = m.sku AND s.location = m.location
@@ -154,11 +172,11 @@ func (v *view) Check(ctx context.Context) (map[string]int64, []audit.Violation, 
 	var broken []audit.Violation
 	err := v.read(func(tx *sql.Tx) error {
 		for _, c := range counts {
-			var n int64
-			if err := tx.QueryRowContext(ctx, c.query).Scan(&n); err != nil {
+			var high, low int64
+			if err := tx.QueryRowContext(ctx, c.query).Scan(&high, &low); err != nil {
 				return fmt.Errorf("count %s: %w", c.name, err)
 			}
-			found[c.name] = n
+			found[c.name] = whole(high, low)
 		}
 		for _, r := range rules {
 			more, err := violations(ctx, tx, r.name, r.query)

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -124,6 +126,113 @@ func TestAuditCountsAndClaims(t *testing.T) {
 		}
 		if diff := cmp.Diff(map[audit.What]int{audit.UnitsHeld: 4, audit.UnitsTaken: 1, audit.UnitsBack: 1}, n); diff != "" {
 			t.Errorf("claims (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// The sums over many full shelves pass what an int64 holds, and so may the sum of one shelf's movements on its way to what is
+// there.
+func TestAuditSumsMoreThanAnIntegerHolds(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		b := setup(t, e)
+		const shelves = 1100
+		var full, movements strings.Builder
+		full.WriteString(header)
+		movements.WriteString(`INSERT INTO movements (id, sku, location, delta, on_hand, reason, actor, at) VALUES `)
+		for n := range shelves {
+			fmt.Fprintf(&full, "FULL-%d,x,%d,false\n", n, stock.MaxUnits)
+			fmt.Fprintf(&movements, "('u-%d', 'BOOK', 'default', %d, 1, 'x', 'x', 1), ", n, stock.MaxUnits)
+		}
+		for n := range shelves {
+			fmt.Fprintf(&movements, "('d-%d', 'BOOK', 'default', %d, 1, 'x', 'x', 1), ", n, -stock.MaxUnits)
+		}
+		movements.WriteString(`('last', 'PEN', 'default', 1, 1, 'x', 'x', 1)`)
+		if _, err := b.Import(b.ctx, strings.NewReader(full.String())); err != nil {
+			t.Fatal(err)
+		}
+		raw := dbtest.Unchecked(t, b.at)
+		for _, statement := range []string{movements.String(), `UPDATE stock SET reserved = on_hand WHERE sku LIKE 'FULL-%'`} {
+			if _, err := raw.Exec(statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		v, err := Inspect(b.ctx, b.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		got, broken, err := v.Check(b.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got["onHand"] != math.MaxInt64 || got["reserved"] != math.MaxInt64 || got["items"] != shelves+3 {
+			t.Errorf("%v", got)
+		}
+		var wrong []string
+		for _, x := range broken {
+			if x.Rule == "on_hand_is_sum_of_movements" {
+				wrong = append(wrong, x.Detail)
+			}
+		}
+		if d := cmp.Diff([]string{"sku PEN at default: on hand is 0, its movements sum to 1"}, wrong); d != "" {
+			t.Errorf("-want +got:\n%s", d)
+		}
+	})
+}
+
+// A sum is wrong by what either half tells, on both sides of 0 and of where the halves meet.
+func TestAuditComparesBothHalvesOfASum(t *testing.T) {
+	t.Parallel()
+	const half = 1 << 32
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		b := setup(t, e)
+		want := map[string]string{}
+		n := 0
+		raw := dbtest.Unchecked(t, b.at)
+		for _, deltas := range [][]int64{
+			{half}, {half - 1, 1}, {half + 1, -1}, {-half}, {-half - 1, 1}, {1 - half, -1}, {half - 1, half - 1, half - 1}, {-1, half}, {stock.MaxUnits, -half}, {-stock.MaxUnits, half - 1},
+		} {
+			var sum int64
+			for _, d := range deltas {
+				sum += d
+			}
+			for _, off := range []int64{0, 1, -1, half, -half} {
+				n++
+				sku := fmt.Sprintf("SUM-%d", n)
+				if _, err := b.Import(b.ctx, strings.NewReader(header+sku+",x,0,false\n")); err != nil {
+					t.Fatal(err)
+				}
+				for i, d := range deltas {
+					if _, err := raw.Exec(fmt.Sprintf(`INSERT INTO movements (id, sku, location, delta, on_hand, reason, actor, at) VALUES ('%s-%d', '%s', 'default', %d, 1, 'x', 'x', 1)`, sku, i, sku, d)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, err := raw.Exec(fmt.Sprintf(`UPDATE stock SET on_hand = %d WHERE sku = '%s'`, sum+off, sku)); err != nil {
+					t.Fatal(err)
+				}
+				if off != 0 {
+					want[fmt.Sprintf("sku %s at default: on hand is %d, its movements sum to %d", sku, sum+off, sum)] = ""
+				}
+			}
+		}
+		v, err := Inspect(b.ctx, b.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		_, broken, err := v.Check(b.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]string{}
+		for _, x := range broken {
+			if x.Rule == "on_hand_is_sum_of_movements" {
+				got[x.Detail] = ""
+			}
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("-want +got:\n%s", d)
 		}
 	})
 }
