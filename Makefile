@@ -1,6 +1,6 @@
 # Everything here is one go command or a few; make only remembers them. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check contracts current generate bench build
+.PHONY: help run dev demo test check contracts current generate bench build
 
 # The pinned tools live in tools/go.mod, so that the program's own go.mod lists only what it links.
 tool := go tool -modfile=tools/go.mod
@@ -11,6 +11,9 @@ help: ## list the targets
 
 run: ## start everything on http://127.0.0.1:3000, data in ./orderkeep-data
 	go run ./cmd/orderkeep serve
+
+dev: ## start every service as a process of its own, restarted when its code changes; Ctrl-C ends all
+	@tools/dev
 
 demo: ## start with sample stock and a week of real sales, and stay up
 	go run ./cmd/orderkeep demo

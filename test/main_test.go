@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// program is the path of the real thing, built once for all tests; the programs of one context lie beside it.
+// program is the path of the real thing, built once for all tests as the images have it, static; the programs of one context lie
+// beside it.
 var program string
 
 func TestMain(m *testing.M) {
@@ -23,7 +24,9 @@ func built(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	program = filepath.Join(dir, "orderkeep")
-	if out, err := exec.Command("go", "build", "-o", dir, "../cmd/...").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-trimpath", "-o", dir, "../cmd/...")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 		return 1
 	}
