@@ -9,7 +9,6 @@ package inventory
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -47,7 +46,8 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	// Their own ends: the inbox stops first, and the relay goes on until what the inbox did last is published.
+	// Their own ends: the inbox stops first, and the relay goes on until what the inbox did last is published. Stopped in the
+	// middle of a batch it would not know whether that is marked.
 	ctx = context.WithoutCancel(ctx)
 	relayCtx, stopRelay := context.WithCancel(ctx)
 	inboxCtx, stopInbox := context.WithCancel(ctx)
@@ -64,14 +64,12 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		Close: func(ctx context.Context) error {
 			stopInbox()
 			consuming.Wait()
-			drained := relay.Drain(ctx)
+			if err := relay.Drain(ctx); err != nil {
+				env.Log.WarnContext(ctx, "events wait for the next start", "error", err)
+			}
 			stopRelay()
 			relaying.Wait()
-			if drained != nil {
-				// Not lost: what waits in the outbox is published after the next start.
-				drained = fmt.Errorf("publish the last events of inventory: %w", drained)
-			}
-			return errors.Join(drained, st.Close())
+			return st.Close()
 		},
 	}, nil
 }

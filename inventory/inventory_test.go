@@ -11,6 +11,7 @@ import (
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"github.com/google/uuid"
+	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/node"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
@@ -84,5 +85,42 @@ func TestACancelledOrderIsAnswered(t *testing.T) {
 	counts, broken, err := source.Check(ctx)
 	if err != nil || len(broken) != 0 || counts["liveReservations"] != 0 || counts["outboxWaiting"] != 0 {
 		t.Errorf("audit: %v, %v, %v", counts, broken, err)
+	}
+}
+
+// TestEventsThatNobodyTakesWaitForTheNextStart ends Inventory while the consumer of its events is gone, as it is in one process,
+// where Orders ends first, and in a cluster at any time.
+func TestEventsThatNobodyTakesWaitForTheNextStart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	run := func(gone error) (told []outbox.Event) {
+		bus := outbox.NewLocal()
+		svc, err := Context().Open(t.Context(), node.Env{DB: "sqlite:" + dir + "/inventory.db", Data: dir, Bus: bus, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = bus.Subscribe(outbox.Subscription{Name: "orders", Types: []string{"orderkeep.inventory.v1.StockAdjusted"}, Receive: func(_ context.Context, events []outbox.Event) error {
+			if gone == nil {
+				told = append(told, events...)
+			}
+			return gone
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bus.Start()
+		if gone != nil {
+			post := httptest.NewRequest(http.MethodPost, "/v1/stock.csv", strings.NewReader("sku,title,on_hand,tracked\nBOOK,A book,5,true\n"))
+			post.Header.Set("Content-Type", "text/csv")
+			svc.Routes["/v1/stock.csv"].ServeHTTP(httptest.NewRecorder(), post)
+		}
+		if err := svc.Close(t.Context()); err != nil {
+			t.Errorf("it does not end well: %v", err)
+		}
+		return told
+	}
+	run(fault.New(fault.Unavailable, "shutting_down", "Orders is gone."))
+	if told := run(nil); len(told) != 1 {
+		t.Errorf("after the next start %d events are told, want the one that waited", len(told))
 	}
 }

@@ -58,10 +58,13 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		st.Close()
 		return nil, err
 	}
-	work, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var working sync.WaitGroup
+	// The relay ends last: stopped in the middle of a batch it would not know whether that is marked.
+	ctx = context.WithoutCancel(ctx)
+	relayCtx, stopRelay := context.WithCancel(ctx)
+	work, stop := context.WithCancel(ctx)
+	var relaying, working sync.WaitGroup
+	relaying.Go(func() { relay.Run(relayCtx) })
 	working.Go(func() { svc.Recover(work) })
-	working.Go(func() { relay.Run(work) })
 	working.Go(func() { inbox.Run(work) })
 	return &node.Service{
 		Routes:   map[string]http.Handler{"/v1/orders": rest, "/orders": rest, "/v1/events": httpd.Exact("/v1/events", relay.Feed())},
@@ -73,6 +76,8 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 			if err := relay.Drain(ctx); err != nil {
 				env.Log.WarnContext(ctx, "events wait for the next start", "error", err)
 			}
+			stopRelay()
+			relaying.Wait()
 			return st.Close()
 		},
 	}, nil

@@ -52,9 +52,12 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	if err != nil {
 		return nil, errors.Join(err, closeAll())
 	}
-	work, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var working sync.WaitGroup
-	working.Go(func() { relay.Run(work) })
+	// The relay ends last: stopped in the middle of a batch it would not know whether that is marked.
+	ctx = context.WithoutCancel(ctx)
+	relayCtx, stopRelay := context.WithCancel(ctx)
+	work, stop := context.WithCancel(ctx)
+	var relaying, working sync.WaitGroup
+	relaying.Go(func() { relay.Run(relayCtx) })
 	working.Go(func() { inbox.Run(work) })
 	working.Go(func() { svc.Recover(work, env.Log) })
 	return &node.Service{
@@ -67,6 +70,8 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 			if err := relay.Drain(ctx); err != nil {
 				env.Log.WarnContext(ctx, "events wait for the next start", "error", err)
 			}
+			stopRelay()
+			relaying.Wait()
 			return closeAll()
 		},
 	}, nil
