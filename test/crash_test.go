@@ -46,14 +46,7 @@ func killUnderLoad(t *testing.T, s *shop, rounds int) {
 	t.Logf("seed %d: %s=%d repeats the choices, though not the instants", seed, seedEnv, seed)
 	chance := rand.New(rand.NewPCG(seed, 0))
 
-	sheet := "sku,title,on_hand,tracked\n" + wrapping + ",,0,false\n"
-	for sku, units := range besieged {
-		sheet += fmt.Sprintf("%s,,%d,true\n", sku, units)
-	}
-	if out, log, code := s.cli(t, sheet, "stock", "import", "-"); code != 0 {
-		t.Fatalf("stock import exits with %d: %s%s", code, out, log)
-	}
-
+	s.layIn(t)
 	l := &ledger{of: map[string]string{}}
 	for round := range rounds {
 		// Between the first request and the end of the load every instant is as likely.
@@ -91,11 +84,23 @@ func fromEnv(t testing.TB, name string, otherwise int) int {
 // besieged is the stock of the crash test: one SKU lasts, one sells out in the first rounds, one in the middle.
 var besieged = map[string]int{"LASTS": 100_000_000, "SCARCE": 300, "HALF": 5_000}
 
+// layIn puts it on the shelf.
+func (s *shop) layIn(t testing.TB) {
+	t.Helper()
+	sheet := "sku,title,on_hand,tracked\n" + wrapping + ",,0,false\n"
+	for sku, units := range besieged {
+		sheet += fmt.Sprintf("%s,,%d,true\n", sku, units)
+	}
+	if out, log, code := s.cli(t, sheet, "--url", s.of["inventory"].process.url, "stock", "import", "-"); code != 0 {
+		t.Fatalf("stock import exits with %d: %s%s", code, out, log)
+	}
+}
+
 // request is one that a buyer sent, and what came back.
 type request struct {
 	key   string // "" for one that nobody can repeat
 	order order
-	then  string // what is done to the order at once when it is confirmed: cancel, fulfil or nothing
+	then  string // what is done to the order when it is confirmed: cancel, fulfil, return or nothing
 
 	answer answer
 	err    error // no answer
@@ -162,7 +167,7 @@ func choose(chance *rand.Rand, name string) *request {
 }
 
 // outcomes are the states that an order is in after what was done to it.
-var outcomes = map[string]state{"cancel": "cancelled", "fulfil": "fulfilled"}
+var outcomes = map[string]state{"cancel": "cancelled", "fulfil": "fulfilled", "return": "returned"}
 
 // ledger is what the buyers know, over all rounds.
 type ledger struct {
@@ -263,7 +268,7 @@ func (l *ledger) account(t testing.TB, s *shop) {
 			for _, i := range o.Items {
 				sold[i.SKU] += i.Qty
 			}
-		case "cancelled":
+		case "cancelled", "returned":
 		default:
 			continue
 		}

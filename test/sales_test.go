@@ -37,6 +37,34 @@ var oneByOne = replayed{
 // leftOver is what the model has available at the end, of all tracked SKUs.
 const leftOver = 589_668
 
+// past is what a shop sold, and what an independent model makes of it, one invoice after the other.
+type past struct {
+	file, sheet string // the sales, and the stock before them
+	figures     replayed
+	leftOver    int
+}
+
+// wholePast is nine months, in a directory.
+func wholePast(dir string) past {
+	return past{filepath.Join(dir, "online_retail_2010-12_2011-08.csv.gz"), filepath.Join(dir, "online_retail_2010-12_2011-08_stock.csv"), oneByOne, leftOver}
+}
+
+// somePast is nine months where they are at hand, and the demo's week elsewhere.
+func somePast(t *testing.T) past {
+	t.Helper()
+	if dir := os.Getenv(salesEnv); dir != "" {
+		return wholePast(dir)
+	}
+	dir, err := filepath.Abs("../internal/cli/demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return past{filepath.Join(dir, "week.csv.gz"), filepath.Join(dir, "stock.csv"), replayed{
+		Confirmed: 263, OutOfStock: 92, Lines: 4_664, Units: 52_680, ValueMinor: 9_225_779,
+		Returns: 58, ReturnedUnits: 1_280, Corrections: 35, CorrectedUnits: -378, RefusedLines: 25,
+	}, 40_411}
+}
+
 // TestSalesOfARealShop replays them.
 func TestSalesOfARealShop(t *testing.T) {
 	t.Parallel()
@@ -44,8 +72,8 @@ func TestSalesOfARealShop(t *testing.T) {
 	if dir == "" {
 		t.Skipf("%s does not name the sales", salesEnv)
 	}
-	file := filepath.Join(dir, "online_retail_2010-12_2011-08.csv.gz")
-	sheet := filepath.Join(dir, "online_retail_2010-12_2011-08_stock.csv")
+	past := wholePast(dir)
+	file, sheet := past.file, past.sheet
 
 	t.Run("one after the other gives exactly the figures of an independent model", func(t *testing.T) {
 		t.Parallel()
@@ -104,7 +132,18 @@ func opened(t *testing.T, sheet string) *shop {
 
 func (s *shop) replay(t *testing.T, file string, concurrency int) replayed {
 	t.Helper()
-	out, log, code := s.cli(t, "", "replay", file, "--concurrency", strconv.Itoa(concurrency), "--json")
+	out, log, code := s.cli(t, "", replaying(file, concurrency)...)
+	return summary(t, out, log, code)
+}
+
+// replaying is the command line of a replay.
+func replaying(file string, concurrency int) []string {
+	return []string{"replay", file, "--concurrency", strconv.Itoa(concurrency), "--json"}
+}
+
+// summary reads what a replay printed.
+func summary(t *testing.T, out, log string, code int) replayed {
+	t.Helper()
 	if code != 0 {
 		t.Fatalf("replay exits with %d: %s%s", code, out, log)
 	}

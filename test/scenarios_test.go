@@ -39,6 +39,10 @@ var scenarios = []scenario{
 	{"without Inventory no order is taken and the key stays free", inventoryWire, 5, inventoryAway},
 	{"without Payments orders wait and then end", paymentsWire, 5, paymentsAway},
 
+	{"killing Inventory leaves Orders and Payments at work, and loses nothing", ownProcesses, 5, inventoryKilled},
+	{"killing Payments leaves Orders and Inventory at work, and loses nothing", ownProcesses, 5, paymentsKilled},
+	{"killing Orders leaves Inventory and Payments at work, and loses nothing", ownProcesses, 5, ordersKilled},
+
 	{"the feed tells every order in its order", 0, 200, feedIsWhole},
 	{"one correlation id goes through all contexts", ownInventory, 5, correlates},
 	{"a card number is refused and leaves no trace", 0, 5, refusesCardNumbers},

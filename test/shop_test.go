@@ -25,6 +25,7 @@ type shop struct {
 	of       map[string]*service // by context
 	replicas []*service          // all that answer for every context, if there are several
 	turn     atomic.Uint64       // of the replica that gets the next request
+	door     string              // where the command line finds all contexts, if not where Orders is
 	client   *http.Client
 }
 
@@ -64,10 +65,16 @@ func (s *shop) start(t testing.TB) {
 	t.Helper()
 	for _, sv := range s.services {
 		if sv.process == nil || sv.process.killed() {
-			sv.process = start(t, sv.launch)
-			sv.started(sv.process)
+			sv.run(t)
 		}
 	}
+}
+
+// run starts a service that does not run.
+func (sv *service) run(t testing.TB) {
+	t.Helper()
+	sv.process = start(t, sv.launch)
+	sv.started(sv.process)
 }
 
 // close ends the shop as an operator does, and looks whether it ended well and had nothing to complain about.
@@ -107,7 +114,9 @@ func (s *shop) url(path string) string {
 func (s *shop) cli(t testing.TB, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	env := append(slices.Clone(s.env), "ORDERKEEP_DATA="+s.data)
-	if sv := s.of["orders"]; sv.process != nil {
+	if sv := s.of["orders"]; s.door != "" {
+		env = append(env, "ORDERKEEP_URL="+s.door)
+	} else if sv.process != nil {
 		env = append(env, "ORDERKEEP_URL="+sv.process.url)
 	}
 	return launch{path: program, args: args, env: env}.run(t, stdin)
@@ -118,6 +127,50 @@ func (s *shop) verify(t testing.TB) {
 	t.Helper()
 	if out, log, code := s.cli(t, "", "verify"); code != 0 {
 		t.Errorf("verify exits with %d:\n%s%s", code, out, log)
+	}
+}
+
+// audit is what verify --json prints, as far as the tests read it.
+type audit struct {
+	OK       bool
+	OnItsWay []struct {
+		Rule, Oldest string
+		Count        int
+	}
+	Violations []struct{ Rule, Detail string }
+}
+
+// audited is the answer of verify, whose exit code has to say the same.
+func (s *shop) audited(t testing.TB) audit {
+	t.Helper()
+	out, log, code := s.cli(t, "", "verify", "--json")
+	var a audit
+	if err := json.Unmarshal([]byte(out), &a); err != nil || a.OK != (code == 0) {
+		t.Fatalf("verify exits with %d: %v\n%s%s", code, err, out, log)
+	}
+	return a
+}
+
+// waits is how much is on its way under a rule.
+func (a audit) waits(rule string) int {
+	for _, w := range a.OnItsWay {
+		if w.Rule == rule {
+			return w.Count
+		}
+	}
+	return 0
+}
+
+// settles waits until nothing is on its way between the contexts, and fails the test unless every promise is kept then.
+func (s *shop) settles(t testing.TB) {
+	t.Helper()
+	var a audit
+	eventually(t, "nothing is on its way", func() bool {
+		a = s.audited(t)
+		return len(a.OnItsWay) == 0
+	})
+	if !a.OK {
+		t.Errorf("verify finds %v", a.Violations)
 	}
 }
 

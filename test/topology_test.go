@@ -29,15 +29,16 @@ const (
 	ownInventory  feature = 1 << iota // Inventory is ours: it knows its SKUs, shows its stock and releases
 	inventoryWire                     // there is a wire to Inventory, which can be cut
 	paymentsWire                      // there is a wire to Payments
+	ownProcesses                      // each context is a process of its own, which can be killed
 )
 
 // topologies is the table: each scenario runs on each row that has what it needs.
 var topologies = []topology{
 	{"one process", ownInventory, oneProcess},
 	{"every call over TCP and every command sent again", ownInventory | inventoryWire | paymentsWire, everyCallOverTCP},
-	{"three processes over gRPC", ownInventory | inventoryWire | paymentsWire, threeProcesses("grpc", ownBroker)},
-	{"three processes over gRPC and RabbitMQ", ownInventory | inventoryWire | paymentsWire, threeProcesses("grpc", brokertest.RabbitMQ)},
-	{"three processes over REST", ownInventory | inventoryWire | paymentsWire, threeProcesses("http", ownBroker)},
+	{"three processes over gRPC", ownInventory | inventoryWire | paymentsWire | ownProcesses, threeProcesses("grpc", ownBroker)},
+	{"three processes over gRPC and RabbitMQ", ownInventory | inventoryWire | paymentsWire | ownProcesses, threeProcesses("grpc", brokertest.RabbitMQ)},
+	{"three processes over REST", ownInventory | inventoryWire | paymentsWire | ownProcesses, threeProcesses("http", ownBroker)},
 	{"a foreign Inventory", inventoryWire, foreignInventory},
 	{"one process on PostgreSQL", ownInventory, onPostgres(1)},
 	{"two replicas of one process on PostgreSQL", ownInventory, onPostgres(2)},
@@ -116,16 +117,23 @@ func threeProcesses(scheme string, open func(testing.TB) string) func(*testing.T
 // ownBroker starts "orderkeep broker", which outlives the shop, and returns its URL.
 func ownBroker(t testing.TB) string {
 	t.Helper()
-	p := spawn(t, launch{path: program, args: []string{"broker", "--data", t.TempDir(), "--listen", "127.0.0.1:0"}})
+	_, url := serveBroker(t, t.TempDir(), "127.0.0.1:0")
+	return url
+}
+
+// serveBroker starts "orderkeep broker" on a directory and returns its URL.
+func serveBroker(t testing.TB, data, listen string) (p *process, url string) {
+	t.Helper()
+	p = spawn(t, launch{path: program, args: []string{"broker", "--data", data, "--listen", listen}})
 	select {
 	case line := <-p.log.await("the broker is serving"):
-		return line.Address
+		return p, line.Address
 	case <-p.ended:
 		t.Fatalf("the broker did not start: %v\n%s", p.err, p.log)
 	case <-time.After(patience):
 		t.Fatalf("the broker does not say that it serves:\n%s", p.log)
 	}
-	return ""
+	return nil, ""
 }
 
 // foreignInventory is Orders and Payments with somebody else's Inventory behind them, which knows POST /reserve and nothing
