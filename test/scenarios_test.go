@@ -2,6 +2,7 @@ package test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -179,7 +180,8 @@ func cancels(t *testing.T, s *shop) {
 	s.hasAvailable(t, book, 5)
 }
 
-// cancelsMoney is what is left of cancels where Inventory has no release: the order's undo then stays pending.
+// cancelsMoney is what is left of cancels where Inventory has no release: the order waits for nothing that will not come, and
+// its timeline says what stays reserved.
 func cancelsMoney(t *testing.T, s *shop) {
 	a := s.place(t, "", paid(visa, line{book, 2, 1250}))
 	want(t, a, http.StatusCreated, "")
@@ -191,6 +193,14 @@ func cancelsMoney(t *testing.T, s *shop) {
 		p := s.get(t, "/v1/payments/"+a.OrderID)
 		return p.Status == "voided" && p.VoidedMinor == 2500
 	})
+	eventually(t, "the order is done", func() bool { return s.get(t, "/v1/orders/"+a.OrderID).Undo == "done" })
+	timeline := s.get(t, "/v1/orders/"+a.OrderID+"/timeline").text
+	if kept := strings.Contains(timeline, `"units_kept"`); kept != (s.of["inventory"] == nil) {
+		t.Errorf("the timeline says %s", timeline)
+	}
+	gone := s.place(t, "", order{Items: []line{{SKU: book, Qty: 1}}})
+	want(t, s.do(t, http.MethodPost, "/v1/orders/"+gone.OrderID+"/fulfil", nil), http.StatusOK, "")
+	eventually(t, "it is settled", func() bool { return s.get(t, "/v1/orders/"+gone.OrderID).Settlement == "done" })
 }
 
 func fulfilsAndReturns(t *testing.T, s *shop) {

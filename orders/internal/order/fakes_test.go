@@ -3,6 +3,7 @@ package order
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -73,7 +74,7 @@ func (m *memory) Move(ctx context.Context, o *Order, mv Move) (ok bool, err erro
 		}
 		next := *o
 		next.Apply(mv)
-		next.Attempts = row.Attempts
+		next.Attempts, next.Kept = row.Attempts, row.Kept
 		m.orders[o.ID] = next
 		if mv.FreeKey {
 			delete(m.keys, o.Key)
@@ -86,6 +87,14 @@ func (m *memory) Park(_ context.Context, o *Order, from time.Time) error {
 	return m.do("park", func() {
 		row := m.orders[o.ID]
 		row.Lease, row.ReservedAt = Lease{Until: from}, o.ReservedAt
+		m.orders[o.ID] = row
+	})
+}
+
+func (m *memory) Keep(_ context.Context, o *Order) error {
+	return m.do("keep", func() {
+		row := m.orders[o.ID]
+		row.Kept = o.Kept
 		m.orders[o.ID] = row
 	})
 }
@@ -166,7 +175,7 @@ func (hung) Reserve(ctx context.Context, _ *Order) (bool, []Shortage, error) {
 }
 
 // forgetful is a Stock that does not know an order again, as one whose contract is POST /reserve: asked twice, it takes
-// twice. It knows no release either.
+// twice. It knows no release either, and keeps what it took.
 type forgetful struct{ *shelf }
 
 func (s forgetful) Reserve(_ context.Context, o *Order) (bool, []Shortage, error) {
@@ -180,6 +189,7 @@ func (s forgetful) Reserve(_ context.Context, o *Order) (bool, []Shortage, error
 	}
 	for _, l := range o.Lines {
 		s.units[l.SKU] -= l.Qty
+		o.Kept = fmt.Sprintf("%d %s", l.Qty, l.SKU)
 	}
 	return true, nil, nil
 }

@@ -80,6 +80,10 @@ type Order struct {
 	UnitsBackAt  time.Time // the units are released, or came back on hand
 	MoneyBackAt  time.Time // the money is voided or refunded
 
+	// Kept is what an Inventory that has no release has taken for the order, in words such as "2 BOOK-001, perhaps 1 PEN", or
+	// empty. It stays taken there whatever becomes of the order, and nothing is heard of it.
+	Kept string
+
 	Lease    Lease
 	Attempts int64 // how often recovery has taken it up
 }
@@ -87,9 +91,9 @@ type Order struct {
 // Paid reports whether the order needs a payment.
 func (o *Order) Paid() bool { return o.TotalMinor > 0 }
 
-// Undone reports whether all that a cancelled or returned order held has been given back.
+// Undone reports whether all that a cancelled or returned order held has been given back, as far as it can be.
 func (o *Order) Undone() bool {
-	return !o.UnitsBackAt.IsZero() && (!o.Paid() || !o.MoneyBackAt.IsZero())
+	return (o.Kept != "" || !o.UnitsBackAt.IsZero()) && (!o.Paid() || !o.MoneyBackAt.IsZero())
 }
 
 // Settlement is what became of the units and the money of a fulfilled order.
@@ -106,7 +110,7 @@ func (o *Order) Settlement() Settlement {
 	switch {
 	case o.Paid() && o.MoneyTakenAt.IsZero() && !o.MoneyBackAt.IsZero():
 		return SettlementFailed
-	case o.UnitsTakenAt.IsZero() || o.Paid() && o.MoneyTakenAt.IsZero():
+	case o.Kept == "" && o.UnitsTakenAt.IsZero() || o.Paid() && o.MoneyTakenAt.IsZero():
 		return SettlementPending
 	}
 	return SettlementDone

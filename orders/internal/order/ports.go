@@ -18,6 +18,8 @@ type Store interface {
 	Move(ctx context.Context, o *Order, m Move) (bool, error)
 	// Park ends o's lease and lets recovery take it up from a time on. It keeps since when o's units are held.
 	Park(ctx context.Context, o *Order, from time.Time) error
+	// Keep records o.Kept. No other method changes it.
+	Keep(ctx context.Context, o *Order) error
 	// Claim leases up to n live orders whose lease has run out, or that wait for recovery, to owner; also those whose lease
 	// ends so late that it is from before the clock was set back.
 	Claim(ctx context.Context, owner string, now, until time.Time, n int) ([]*Order, error)
@@ -79,9 +81,10 @@ const (
 // Errors: Unavailable when Inventory cannot be reached or did not answer: whether it acted is not known.
 type Stock interface {
 	// Reserve holds all lines of o or none. Shortages say why not; held is false too after a Release. o.ReservedAt says
-	// since when they are held, for an Inventory that does not remember it by the order.
+	// since when they are held, for an Inventory that does not remember it by the order. What one takes that has no release is
+	// added to o.Kept, whatever the answer is.
 	Reserve(ctx context.Context, o *Order) (held bool, shortages []Shortage, err error)
-	// Release gives back what is held, and refuses a Reserve that arrives later.
+	// Release gives back what is held and not kept, and refuses a Reserve that arrives later.
 	Release(ctx context.Context, id ID, reason string) error
 	// Check says which lines could not be had at this instant, and changes nothing.
 	Check(ctx context.Context, lines []Line) ([]Shortage, error)

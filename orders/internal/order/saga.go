@@ -172,7 +172,7 @@ func (s *Service) drive(ctx context.Context, o *Order, asked bool) error {
 	if now.Sub(o.PlacedAt) > s.cfg.PaymentDeadline {
 		return s.giveUp(ctx, o, Rejection{Kind: fault.Conflict, Code: "payment_timeout", Detail: "The payment's outcome was not known in time. Nothing is held or charged; place the order again, under another Idempotency-Key."})
 	}
-	held, shortages, err := s.stock.Reserve(ctx, o)
+	held, shortages, err := s.reserve(ctx, o)
 	switch {
 	case err != nil && fault.KindOf(err) == fault.Invalid:
 		return s.giveUp(ctx, o, refused(err)) // as in pay
@@ -198,6 +198,19 @@ func (s *Service) drive(ctx context.Context, o *Order, asked bool) error {
 		return s.end(ctx, o, Move{To: Confirmed, At: o.ReservedAt, ReservedAt: o.ReservedAt})
 	}
 	return s.pay(ctx, o)
+}
+
+// reserve asks Inventory, and makes durable what it keeps.
+func (s *Service) reserve(ctx context.Context, o *Order) (held bool, shortages []Shortage, err error) {
+	kept := o.Kept
+	held, shortages, err = s.stock.Reserve(ctx, o)
+	if o.Kept != kept {
+		// Without the deadline: an Inventory that hangs has used it up.
+		if err := s.store.Keep(context.WithoutCancel(ctx), o); err != nil {
+			s.log.WarnContext(ctx, "record what inventory keeps", "orderId", o.ID, "units", o.Kept, "error", err)
+		}
+	}
+	return held, shortages, err
 }
 
 func (s *Service) pay(ctx context.Context, o *Order) error {
@@ -255,8 +268,10 @@ func (s *Service) giveUp(ctx context.Context, o *Order, r Rejection) error {
 
 // undo gives back the units, then the money, then records the end. Both may be repeated.
 func (s *Service) undo(ctx context.Context, o *Order) error {
-	if err := s.stock.Release(ctx, o.ID, o.Rejection.Code); err != nil {
-		return err
+	if o.Kept == "" {
+		if err := s.stock.Release(ctx, o.ID, o.Rejection.Code); err != nil {
+			return err
+		}
 	}
 	// A declined payment holds nothing, and one key has one outcome.
 	if o.Paid() && o.Rejection.Code != codeDeclined {
@@ -286,7 +301,15 @@ func (s *Service) end(ctx context.Context, o *Order, m Move) error {
 		return nil
 	}
 	o.Apply(m)
+	if o.stays() {
+		s.log.WarnContext(ctx, "units stay reserved: inventory has no release", "orderId", o.ID, "state", o.State, "units", o.Kept)
+	}
 	return nil
+}
+
+// stays reports whether the order is off, and Inventory keeps units for it that somebody has to put back by hand.
+func (o *Order) stays() bool {
+	return o.Kept != "" && (o.State == Rejected || o.State == Cancelled || o.State == Returned)
 }
 
 // Apply changes o as m says. It is what the store does to the row.

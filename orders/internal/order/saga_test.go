@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -329,6 +330,85 @@ func TestForgetfulInventory(t *testing.T) {
 		if o := s.store.orders[id]; o.State != Rejected || s.till.outcome[id] != Voided {
 			t.Errorf("it ends as %s, with its money %v", o.State, s.till.outcome[id])
 		}
+	})
+}
+
+// What an Inventory without a release keeps is said once, in the log and in the timeline, and nothing waits for it.
+func TestUnitsThatStayReserved(t *testing.T) {
+	t.Parallel()
+	open := func(units int64) (*shop, *strings.Builder) {
+		s, log := newShop(units, calm), &strings.Builder{}
+		s.stock, s.log = forgetful{s.shelf}, slog.New(slog.NewTextHandler(log, nil))
+		return s, log
+	}
+	check := func(t *testing.T, s *shop, log *strings.Builder, id ID, state State, kept int) {
+		t.Helper()
+		o := s.store.orders[id]
+		if o.State != state || o.Kept != "2 BOOK-001" || s.shelf.released[id] {
+			t.Errorf("it is %s, with %q kept, released %v", o.State, o.Kept, s.shelf.released[id])
+		}
+		if n := strings.Count(log.String(), "units stay reserved"); n != kept || strings.Count(log.String(), `units="2 BOOK-001"`) != kept {
+			t.Errorf("the log says %d times that they stay, want %d:\n%s", n, kept, log)
+		}
+		var notes []string
+		for _, n := range Timeline(&o, nil) {
+			if n.What == "units_kept" {
+				notes = append(notes, n.Detail)
+			}
+		}
+		if len(notes) != kept || kept > 0 && notes[0] != "2 BOOK-001: Inventory has no release; put them back there by hand" {
+			t.Errorf("the timeline says %q", notes)
+		}
+	}
+	t.Run("by an order that is cancelled or returned", func(t *testing.T) {
+		t.Parallel()
+		s, log := open(2)
+		id := mustPlace(t, s, placement(2, 500)).Order.ID
+		check(t, s, log, id, Confirmed, 0)
+		if o, err := s.Cancel(t.Context(), id, ""); err != nil || o.Undone() {
+			t.Errorf("%+v, %v: its money is not back", o, err)
+		}
+		if _, err := s.Cancel(t.Context(), id, ""); err != nil {
+			t.Error(err)
+		}
+		check(t, s, log, id, Cancelled, 1)
+		o := s.store.orders[id]
+		if o.MoneyBackAt = s.time(); !o.Undone() {
+			t.Errorf("it waits for an Inventory that will say nothing: %+v", o)
+		}
+		s, log = open(2)
+		id = mustPlace(t, s, placement(2, 0)).Order.ID
+		if o, err := s.Fulfil(t.Context(), id); err != nil || o.Settlement() != SettlementDone {
+			t.Errorf("%+v, %v", o, err)
+		}
+		check(t, s, log, id, Fulfilled, 0)
+		if o, err := s.Return(t.Context(), id, ""); err != nil || !o.Undone() {
+			t.Errorf("%+v, %v", o, err)
+		}
+		check(t, s, log, id, Returned, 1)
+	})
+	t.Run("by an order that is given up, however often the way back is tried", func(t *testing.T) {
+		t.Parallel()
+		s, log := open(2)
+		away := true
+		s.till.chaos = func(call string) (error, error) {
+			switch {
+			case call == "authorize":
+				return fault.New(fault.Invalid, "unknown_provider", ""), nil
+			case away:
+				return errLost, nil
+			}
+			return nil, nil
+		}
+		id := mustPlace(t, s, placement(2, 500)).Order.ID
+		for range 5 {
+			s.pass(time.Minute)
+			s.recoverSome(t.Context())
+		}
+		check(t, s, log, id, Undoing, 0)
+		away = false
+		s.settle(t)
+		check(t, s, log, id, Rejected, 1)
 	})
 }
 

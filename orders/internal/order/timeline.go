@@ -25,6 +25,9 @@ func Timeline(o *Order, notes []Note) []Note {
 	add(o.CancelledAt, "cancelled", o.CancelReason)
 	add(o.FulfilledAt, "fulfilled", "")
 	add(o.ReturnedAt, "returned", o.ReturnReason)
+	if o.stays() {
+		add(slices.MaxFunc([]time.Time{o.DecidedAt, o.CancelledAt, o.ReturnedAt}, time.Time.Compare), "units_kept", o.Kept+": Inventory has no release; put them back there by hand")
+	}
 	t = append(t, notes...)
 	slices.SortStableFunc(t, func(a, b Note) int { return a.At.Compare(b.At) })
 	return t

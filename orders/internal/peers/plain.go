@@ -9,6 +9,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/http/httptrace"
 	"sync/atomic"
 
 	"github.com/orderkeep/orderkeep/orders/internal/order"
@@ -71,18 +72,29 @@ func (d *dialect) is(v int32) bool { return d.v.Load() == v }
 // forgotten because something between us and the peer answers 404 for a while.
 func (d *dialect) heard(v int32) (news bool) { return d.v.CompareAndSwap(unheard, v) }
 
-// plainReserve is POST /reserve: any 2xx is yes, 409 is no.
-func plainReserve(ctx context.Context, client *http.Client, base, key string, l order.Line) (held bool, short order.Shortage, err error) {
+// taking is what became of a line at an Inventory of the first contract.
+type taking int
+
+const (
+	no      taking = iota
+	yes            // it holds the units
+	perhaps        // it was sent the line, and did not say
+)
+
+// plainReserve is POST /reserve: any 2xx is yes, 409 is no. An error comes with no if the peer cannot hold the units.
+func plainReserve(ctx context.Context, client *http.Client, base, key string, l order.Line) (took taking, short order.Shortage, err error) {
 	body, err := json.Marshal(struct {
 		SKU string `json:"sku"`
 		Qty int64  `json:"qty"`
 	}{l.SKU, l.Qty})
 	if err != nil {
-		return false, short, err
+		return no, short, err
 	}
+	var sent atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/reserve", bytes.NewReader(body))
 	if err != nil {
-		return false, short, err
+		return no, short, err
 	}
 	// net/http repeats a request with an Idempotency-Key by itself when a connection breaks, if it can have the body again.
 	// This peer may ignore the key and reserve twice.
@@ -91,22 +103,28 @@ func plainReserve(ctx context.Context, client *http.Client, base, key string, l 
 	req.Header.Set("Idempotency-Key", key)
 	res, err := client.Do(req)
 	if err != nil {
-		return false, short, unavailable(err)
+		if sent.Load() {
+			took = perhaps
+		}
+		return took, short, unavailable(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode/100 == 2 {
-		return true, short, nil
+		return yes, short, nil
 	}
 	if res.StatusCode == http.StatusConflict {
 		// How many there are is not part of the first contract.
 		short = order.Shortage{SKU: l.SKU, Requested: l.Qty}
 		switch errorCode(res) {
 		case "out_of_stock", "":
-			return false, short, nil
+			return no, short, nil
 		case "unknown_sku":
 			short.Unknown = true
-			return false, short, nil
+			return no, short, nil
 		}
 	}
-	return false, short, offContract("POST /reserve: %s", res.Status)
+	if res.StatusCode/100 != 4 || res.StatusCode == http.StatusConflict {
+		took = perhaps
+	}
+	return took, short, offContract("POST /reserve: %s", res.Status)
 }

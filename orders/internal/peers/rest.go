@@ -22,8 +22,8 @@ import (
 // /reserve, and spoken to in that contract from then on: one call a line, SKUs summed. That contract has no release, no
 // answer to how many there are, and no way to ask for the first answer again: what was reserved before a later line is refused
 // stays reserved there, and so does what a repeat after a crash reserves a second time, unless that Inventory honours the
-// Idempotency-Key that each call carries (order id and SKU). What stays is logged, SKU by SKU; docs/calls.md has
-// the limits.
+// Idempotency-Key that each call carries (order id and SKU). What it took is in the order's Kept, SKU by SKU; docs/calls.md
+// has the limits.
 type RESTStock struct {
 	c      *inventoryrest.Client
 	base   string
@@ -88,29 +88,34 @@ func (s *RESTStock) reservePlain(ctx context.Context, o *order.Order) (bool, []o
 	if !o.ReservedAt.IsZero() {
 		return true, nil, nil // asking again would reserve again
 	}
-	var kept []string
 	for _, l := range perSKU(o.Lines) {
-		held, short, err := plainReserve(ctx, s.client, s.base, string(o.ID)+":"+l.SKU, l)
+		took, short, err := plainReserve(ctx, s.client, s.base, string(o.ID)+":"+l.SKU, l)
 		if err == nil && s.speaks.heard(first) {
 			s.log.InfoContext(ctx, "inventory knows only the first contract: reserving line by line, without release")
 		}
-		if err != nil || !held {
-			s.keeps(ctx, o.ID, kept, err)
-			if err != nil {
-				return false, nil, err
-			}
+		keep(o, l, took)
+		if err != nil {
+			return false, nil, err
+		}
+		if took == no {
 			return false, []order.Shortage{short}, nil
 		}
-		kept = append(kept, fmt.Sprintf("%d %s", l.Qty, l.SKU))
 	}
 	return true, nil, nil
 }
 
-// keeps logs what a foreign Inventory holds for an order that did not get all of its lines, so that it can be put back by
-// hand.
-func (s *RESTStock) keeps(ctx context.Context, id order.ID, kept []string, why error) {
-	if len(kept) > 0 {
-		s.log.WarnContext(ctx, "units stay reserved: inventory's contract has no release", "orderId", id, "units", kept, "error", why)
+// keep adds to what a foreign Inventory has taken for an order. What repeats perhaps take again is said once.
+func keep(o *order.Order, l order.Line, took taking) {
+	units := fmt.Sprintf("%d %s", l.Qty, l.SKU)
+	if took == perhaps {
+		units = "perhaps " + units
+	}
+	switch {
+	case took == no || took == perhaps && strings.HasSuffix(o.Kept, units):
+	case o.Kept == "":
+		o.Kept = units
+	default:
+		o.Kept += ", " + units
 	}
 }
 
@@ -129,9 +134,9 @@ func perSKU(lines []order.Line) []order.Line {
 	return out
 }
 
-// Release implements order.Stock. A foreign Inventory keeps what it reserved. As long as nothing was heard from a peer
+// Release implements order.Stock. A foreign Inventory has nothing to give back by this contract. As long as nothing was heard from a peer
 // that only the first contract says, a path that is not there is taken for something between us and it, which passes.
-func (s *RESTStock) Release(ctx context.Context, id order.ID, reason string) error {
+func (s *RESTStock) Release(ctx context.Context, id order.ID, _ string) error {
 	key, err := uuid.Parse(string(id))
 	if err != nil {
 		return err
@@ -141,7 +146,6 @@ func (s *RESTStock) Release(ctx context.Context, id order.ID, reason string) err
 		s.speaks.heard(first)
 	}
 	if errors.Is(err, errForeign) && s.speaks.is(first) {
-		s.log.WarnContext(ctx, "units stay reserved: inventory's contract has no release", "orderId", id, "reason", reason)
 		return nil
 	}
 	if err != nil {

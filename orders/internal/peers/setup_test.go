@@ -111,6 +111,7 @@ type web struct {
 	mu     sync.Mutex
 	asked  []string // METHOD path body
 	header []http.Header
+	close  func()
 }
 
 func serve(t *testing.T, answer http.HandlerFunc) *web {
@@ -126,7 +127,7 @@ func serve(t *testing.T, answer http.HandlerFunc) *web {
 		answer(out, r)
 	}))
 	t.Cleanup(s.Close)
-	w.url = s.URL
+	w.url, w.close = s.URL, s.Close
 	return w
 }
 

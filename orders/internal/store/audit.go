@@ -55,6 +55,13 @@ func (s *source) Check(ctx context.Context) (map[string]int64, []audit.Violation
 		if err := rows.Err(); err != nil {
 			return err
 		}
+		// What a foreign Inventory keeps for them is to be put back by hand; whether it was, nobody can tell.
+		var kept int64
+		err = tx.QueryRowContext(ctx, `SELECT count(*) FROM orders WHERE state IN ('rejected', 'cancelled', 'returned') AND state <> 'fulfilled' AND kept <> ''`).Scan(&kept)
+		if err != nil {
+			return err
+		}
+		counts["unitsKept"] = kept
 		if violations, err = outbox.Audit(ctx, tx, counts); err != nil {
 			return err
 		}
@@ -92,20 +99,20 @@ func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error
 	// Driven again and again and still not at its end is left lying too: it may hold units and money.
 	hopelessBefore := s.now().Add(-audit.Patience).UnixMicro()
 	rows, err := s.db.Query(ctx, `SELECT id, state, total_minor, currency, lease_until, placed_at, cancelled_at, fulfilled_at, returned_at,
-		units_taken_at, money_taken_at, units_back_at, money_back_at FROM orders ORDER BY id`)
+		units_taken_at, money_taken_at, units_back_at, money_back_at, kept FROM orders ORDER BY id`)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var c audit.Claim
-		var state string
+		var state, kept string
 		var lease, placed, cancelled, fulfilled, returned, unitsTaken, moneyTaken, unitsBack, moneyBack int64
-		if err := rows.Scan(&c.Order, &state, &c.Amount, &c.Currency, &lease, &placed, &cancelled, &fulfilled, &returned, &unitsTaken, &moneyTaken, &unitsBack, &moneyBack); err != nil {
+		if err := rows.Scan(&c.Order, &state, &c.Amount, &c.Currency, &lease, &placed, &cancelled, &fulfilled, &returned, &unitsTaken, &moneyTaken, &unitsBack, &moneyBack, &kept); err != nil {
 			return err
 		}
 		back := func(since int64) {
-			c.Since, c.UnitsAnswer, c.MoneyAnswer = fromMicro(since), unitsBack > 0, moneyBack > 0 || c.Amount == 0
+			c.Since, c.UnitsAnswer, c.MoneyAnswer = fromMicro(since), unitsBack > 0 || kept != "", moneyBack > 0 || c.Amount == 0
 		}
 		switch order.State(state) {
 		case order.Pending, order.Undoing:
@@ -120,7 +127,7 @@ func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error
 		case order.Fulfilled:
 			c.What, c.Since = audit.OrderFulfilled, fromMicro(fulfilled)
 			// That the money went back is an answer too: it cannot be captured any more.
-			c.UnitsAnswer, c.MoneyAnswer = unitsTaken > 0, moneyTaken > 0 || moneyBack > 0 || c.Amount == 0
+			c.UnitsAnswer, c.MoneyAnswer = unitsTaken > 0 || kept != "", moneyTaken > 0 || moneyBack > 0 || c.Amount == 0
 		case order.Returned:
 			c.What = audit.OrderReturned
 			back(returned)

@@ -73,7 +73,7 @@ func TestAuditClaimsStatesAndAnswers(t *testing.T) {
 			t.Errorf("claims (-want +got):\n%s", d)
 		}
 		counts, broken, err := source.Check(t.Context())
-		wantCounts := map[string]int64{"pending": 1, "confirmed": 1, "rejected": 1, "cancelled": 4, "fulfilled": 5, "returned": 4, "inboxWaiting": 0, "parked": 0}
+		wantCounts := map[string]int64{"pending": 1, "confirmed": 1, "rejected": 1, "cancelled": 4, "fulfilled": 5, "returned": 4, "unitsKept": 0, "inboxWaiting": 0, "parked": 0}
 		wantCounts["outboxWaiting"] = 14 + 1 + 4 + 9 + 4 // confirmations, the rejection, cancellations, fulfilments, returns
 		if d := cmp.Diff(wantCounts, counts); d != "" || err != nil {
 			t.Errorf("counts (-want +got): %v\n%s", err, d)
@@ -82,6 +82,69 @@ func TestAuditClaimsStatesAndAnswers(t *testing.T) {
 			if v.Rule != "outbox_drained" || v.Since.IsZero() {
 				t.Errorf("%+v; want events on their way and nothing else", v)
 			}
+		}
+	})
+}
+
+// What a foreign Inventory keeps is said of orders that are off, and such an Inventory answers nothing.
+func TestAuditCountsUnitsThatInventoryKeeps(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		s, url := setup(t, e)
+		hour := noon.Add(time.Hour)
+		undoing := order.Move{To: order.Undoing, At: noon, Rejection: rejection()}
+		rejected := order.Move{To: order.Rejected, At: noon, Rejection: rejection()}
+		var want []audit.Claim
+		for _, tc := range []struct {
+			moves []order.Move
+			what  audit.What
+			since time.Time
+		}{
+			{nil, audit.OrderPending, time.Time{}},
+			{[]order.Move{undoing}, audit.OrderPending, time.Time{}},
+			{[]order.Move{undoing, rejected}, audit.OrderOff, time.Time{}},
+			{[]order.Move{confirm()}, audit.OrderConfirmed, time.Time{}},
+			{[]order.Move{confirm(), {To: order.Cancelled, At: hour}}, audit.OrderOff, hour},
+			{[]order.Move{confirm(), fulfil()}, audit.OrderFulfilled, hour},
+			{[]order.Move{confirm(), fulfil(), {To: order.Returned, At: hour}}, audit.OrderReturned, hour},
+		} {
+			o := pending("")
+			mustBegin(t, s, o)
+			o.Kept = "3 A, perhaps 1 B"
+			if err := s.Keep(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+			o.Kept = "" // no other write is about it
+			for _, m := range tc.moves {
+				mustMove(t, s, o, m)
+			}
+			if err := s.Park(t.Context(), o, noon); err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.Get(t.Context(), o.ID)
+			if err != nil || got.Kept != "3 A, perhaps 1 B" {
+				t.Errorf("%v: kept %q, %v", tc.what, got.Kept, err)
+			}
+			want = append(want, audit.Claim{
+				Order: string(o.ID), What: tc.what, Amount: o.TotalMinor, Currency: o.Currency, Since: tc.since,
+				Past: tc.what == audit.OrderPending, UnitsAnswer: !tc.since.IsZero(),
+			})
+		}
+		source, err := Inspect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer source.Close()
+		counts, _, err := source.Check(t.Context())
+		if err != nil || counts["unitsKept"] != 3 {
+			t.Errorf("%v, %v; want those of the rejected, the cancelled and the returned one", counts, err)
+		}
+		var got []audit.Claim
+		if err := source.Claims(t.Context(), func(c audit.Claim) bool { got = append(got, c); return true }); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("claims (-want +got):\n%s", d)
 		}
 	})
 }

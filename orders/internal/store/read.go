@@ -15,7 +15,7 @@ import (
 
 const orderColumns = `id, state, currency, total_minor, customer, provider, token, payment_id, key, correlation_id,
 	reject_kind, reject_code, reject_detail, cancel_reason, return_reason, placed_at, reserved_at, authorized_at, decided_at, cancelled_at,
-	fulfilled_at, returned_at, units_taken_at, money_taken_at, units_back_at, money_back_at, lease_owner, lease_until, attempts`
+	fulfilled_at, returned_at, units_taken_at, money_taken_at, units_back_at, money_back_at, kept, lease_owner, lease_until, attempts`
 
 const (
 	getOrder = `SELECT ` + orderColumns + ` FROM orders WHERE id = $1`
@@ -162,7 +162,7 @@ func scanOrder(rows *sql.Rows) (*order.Order, error) {
 	var unitsTaken, moneyTaken, unitsBack, moneyBack int64
 	err := rows.Scan(&id, &state, &o.Currency, &o.TotalMinor, &o.Customer, &o.Payment.Provider, &o.Payment.Token, &o.Payment.ID, &o.Key, &o.CorrelationID,
 		&kind, &code, &detail, &o.CancelReason, &o.ReturnReason, &placed, &reserved, &authorized, &decided, &cancelled,
-		&fulfilled, &returned, &unitsTaken, &moneyTaken, &unitsBack, &moneyBack, &o.Lease.Owner, &lease, &o.Attempts)
+		&fulfilled, &returned, &unitsTaken, &moneyTaken, &unitsBack, &moneyBack, &o.Kept, &o.Lease.Owner, &lease, &o.Attempts)
 	if err != nil {
 		return nil, err
 	}

@@ -717,7 +717,8 @@ type Order struct {
 	Items      []OrderItem `json:"items"`
 	Customer   OptString   `json:"customer"`
 	PaymentId  OptString   `json:"paymentId"`
-	// Whether the units and the money of a cancelled or returned order have been given back.
+	// Whether the units and the money of a cancelled or returned order have been given back. An Inventory
+	// that has no release keeps the units: then it is about the money, and the timeline says `units_kept`.
 	Undo OptOrderUndo `json:"undo"`
 	// Whether the units of a fulfilled order have left on hand and its money is captured. `failed`: the
 	// payment was voided before it could be captured, such as a hold that lapsed at the provider.
@@ -1133,7 +1134,8 @@ func (s *OrderStatus) UnmarshalText(data []byte) error {
 	}
 }
 
-// Whether the units and the money of a cancelled or returned order have been given back.
+// Whether the units and the money of a cancelled or returned order have been given back. An Inventory
+// that has no release keeps the units: then it is about the money, and the timeline says `units_kept`.
 type OrderUndo string
 
 const (

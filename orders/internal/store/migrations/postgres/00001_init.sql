@@ -31,6 +31,7 @@ CREATE TABLE orders (
     money_taken_at BIGINT  NOT NULL DEFAULT 0,
     units_back_at  BIGINT  NOT NULL DEFAULT 0,
     money_back_at  BIGINT  NOT NULL DEFAULT 0,
+    kept           TEXT    NOT NULL DEFAULT '', -- what an Inventory that cannot give back has taken, such as '2 BOOK-001'
     lease_owner    TEXT    NOT NULL,
     lease_until    BIGINT  NOT NULL,
     attempts       BIGINT  NOT NULL DEFAULT 0,
