@@ -30,9 +30,9 @@ type Config struct {
 	OrdersDB     string        `name:"orders-db" env:"ORDERS_DB" placeholder:"URL" help:"Database of Orders, such as postgres://user:password@host:5432/orders. Default: sqlite:DIR/orders.db."`
 	InventoryDB  string        `name:"inventory-db" env:"INVENTORY_DB" placeholder:"URL" help:"Database of Inventory, likewise. Default: sqlite:DIR/inventory.db."`
 	PaymentsDB   string        `name:"payments-db" env:"PAYMENTS_DB" placeholder:"URL" help:"Database of Payments, likewise. Default: sqlite:DIR/payments.db."`
-	ProviderDB   string        `name:"simulated-provider-db" env:"SIMULATED_PROVIDER_DB" placeholder:"URL" help:"Record of the simulated provider; all replicas of Payments need one. Default: sqlite:DIR/simulated-provider.db."`
-	InventoryURL string        `name:"inventory-url" env:"INVENTORY_URL" default:"${inventory_url}" help:"Where Inventory is called, if not within this process: grpc://, grpcs://, http:// or https:// and HOST:PORT."`
-	PaymentsURL  string        `name:"payments-url" env:"PAYMENTS_URL" default:"${payments_url}" help:"Where Payments is called, if not within this process: grpc://, grpcs://, http:// or https:// and HOST:PORT."`
+	ProviderDB   string        `name:"simulated-provider-db" env:"SIMULATED_PROVIDER_DB" placeholder:"URL" help:"Record of the simulated provider, one for all replicas of Payments. Default: sqlite:DIR/simulated-provider.db, if Payments is on SQLite too."`
+	InventoryURL string        `name:"inventory-url" env:"INVENTORY_URL" default:"${inventory_url}" help:"Where Inventory is called, if not within this process: grpc://, grpcs://, http:// or https:// and HOST:PORT. gRPC takes several, separated by commas, for replicas without a name in common."`
+	PaymentsURL  string        `name:"payments-url" env:"PAYMENTS_URL" default:"${payments_url}" help:"Where Payments is called, if not within this process: grpc://, grpcs://, http:// or https:// and HOST:PORT. gRPC takes several, separated by commas, for replicas without a name in common."`
 	BrokerURL    string        `name:"broker-url" env:"BROKER_URL" placeholder:"URL" help:"Broker that carries events between processes: nats://, amqp:// or kafka:// and [USER:PASSWORD@]HOST:PORT. Default: events stay within this process."`
 	RateLimit    rate.Limit    `name:"rate-limit" env:"ORDERKEEP_RATE_LIMIT" default:"0" placeholder:"N/s|m|h" help:"Requests that one client may make, such as 100/s or 6000/m; 0 for any number. Health and documentation are not counted."`
 	RedisURL     string        `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis where the replicas of a service count requests together: redis://HOST:PORT. Default: each process counts for itself."`
@@ -168,6 +168,10 @@ func (c Config) Check(contexts []Context) error {
 			if err := db.Check(c.Database(name)); err != nil {
 				wrong(c.db(name).name, "%v", err)
 			}
+		}
+		if slices.Contains(records(x.Name), provider) && c.ProviderDB == "" && strings.HasPrefix(c.Database(x.Name), "postgres") {
+			wrong(c.db(provider).name, "%s may have several processes on its server, and with a record of the simulated provider for each of them an order could be charged by two: "+
+				"name a database for it on a server too, with a user of its own, or sqlite:PATH if there will only ever be one process", x.Name)
 		}
 	}
 	return errors.Join(mistakes...)

@@ -175,6 +175,24 @@ func TestSettings(t *testing.T) {
 	if err := here.Check([]node.Context{orders, (&fake{name: "inventory", journal: &journal{}}).context()}); err != nil {
 		t.Errorf("a context in this process that is called over gRPC needs no broker: %v", err)
 	}
+	payments := (&fake{name: "payments", journal: &journal{}}).context()
+	const server = "postgres://payments:secret@db.example/payments"
+	for name, c := range map[string]struct {
+		payments, provider string
+		right              bool
+	}{
+		"both in files":                          {"", "", true},
+		"both on a server":                       {server, "postgres://provider:secret@db.example/provider", true},
+		"Payments alone on a server":             {server, "", false},
+		"the provider's file named all the same": {server, "sqlite:/provider.db", true},
+	} {
+		cfg := config(t)
+		cfg.PaymentsDB, cfg.ProviderDB = c.payments, c.provider
+		err := cfg.Check([]node.Context{payments})
+		if (err == nil) != c.right || err != nil && (!strings.HasPrefix(err.Error(), "SIMULATED_PROVIDER_DB: payments may have several processes") || strings.Contains(err.Error(), "secret")) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	if got := valid.Database("orders"); got != "sqlite:"+valid.Data+"/orders.db" {
 		t.Errorf("the default database is %s", got)
 	}
