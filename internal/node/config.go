@@ -154,10 +154,10 @@ func (c Config) Check(contexts []Context) error {
 			checked[name] = true
 			s := c.address(name)
 			if s.value != "" {
-				u, err := parseAddress(s.value)
+				a, err := parseAddress(s.value)
 				if err != nil {
 					wrong(s.name, "%v", err)
-				} else if c.BrokerURL == "" && strings.HasPrefix(u.Scheme, "grpc") && !slices.Contains(names(here), name) {
+				} else if c.BrokerURL == "" && strings.HasPrefix(a.scheme, "grpc") && !slices.Contains(names(here), name) {
 					wrong("BROKER_URL", "%s is in another process (%s): without a broker it would never hear that an order was cancelled. Set BROKER_URL in both; orderkeep broker runs one", name, s.name)
 				}
 			} else if !slices.Contains(names(here), name) {
@@ -217,31 +217,43 @@ func names(contexts []Context) []string {
 	return all
 }
 
+// address is where a context in another process is called.
+type address struct {
+	scheme string
+	hosts  []string // HOST:PORT; several only over gRPC
+}
+
 // parseAddress checks the URL of a context in another process. Its errors do not repeat the URL: it may hold a password.
-func parseAddress(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return nil, errors.New("is not a URL such as grpc://host:3101 or http://host:3001")
-	}
-	switch u.Scheme {
+func parseAddress(raw string) (address, error) {
+	scheme, rest, _ := strings.Cut(raw, "://")
+	a := address{scheme: scheme}
+	list := strings.Split(rest, ",") // net/url knows one host
+	switch scheme {
 	case "grpc", "grpcs":
-		if u.Port() == "" {
-			return nil, fmt.Errorf("needs a port, such as %s://host:3101", u.Scheme)
-		}
-		if strings.Trim(u.Path, "/") != "" {
-			return nil, fmt.Errorf("has a path, and %s takes none", u.Scheme)
-		}
 	case "http", "https":
+		if len(list) > 1 {
+			return a, fmt.Errorf("names several hosts, and %s takes one: give the replicas one name, or put a load balancer before them", scheme)
+		}
 	default:
-		return nil, errors.New("must begin with grpc://, grpcs://, http:// or https://")
+		return a, errors.New("must begin with grpc://, grpcs://, http:// or https://")
 	}
-	if u.Hostname() == "" {
-		return nil, errors.New("names no host")
+	for _, host := range list {
+		u, err := url.Parse(scheme + "://" + host)
+		switch {
+		case err != nil:
+			return a, errors.New("is not a URL such as grpc://host:3101 or http://host:3001")
+		case u.Hostname() == "":
+			return a, errors.New("names no host")
+		case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+			return a, errors.New("must have nothing but scheme, host, port and path")
+		case strings.HasPrefix(scheme, "grpc") && u.Port() == "":
+			return a, fmt.Errorf("needs a port, such as %s://host:3101", scheme)
+		case strings.HasPrefix(scheme, "grpc") && strings.Trim(u.Path, "/") != "":
+			return a, fmt.Errorf("has a path, and %s takes none", scheme)
+		}
+		a.hosts = append(a.hosts, u.Host)
 	}
-	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("must have nothing but scheme, host, port and path")
-	}
-	return u, nil
+	return a, nil
 }
 
 // Bytes is a size; its text form takes the suffixes KiB, MiB and GiB.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -25,6 +26,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(asProcess); dir != "" {
 		os.Exit(process(dir))
 	}
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: resolver.dial}
 	os.Exit(m.Run())
 }
 

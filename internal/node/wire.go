@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
@@ -17,6 +18,9 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/dns"
+	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
@@ -93,19 +97,19 @@ var reconnect = backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.
 // dial makes the peer of a context at an address that Check has accepted. Nothing is connected yet: a peer that is not
 // there is a failed call, not a failed start.
 func dial(name, address string, target *call.Target) (Peer, func() error, error) {
-	u, err := parseAddress(address)
+	a, err := parseAddress(address)
 	if err != nil {
 		return Peer{}, nil, err
 	}
-	switch u.Scheme {
+	switch a.scheme {
 	case "grpc", "grpcs":
 		transport := insecure.NewCredentials()
-		if u.Scheme == "grpcs" {
+		if a.scheme == "grpcs" {
 			transport = credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
 		}
-		// dns:/// spreads the calls over all replicas behind a name. The keepalive finds a peer that vanished without a
-		// word.
-		conn, err := grpc.NewClient("dns:///"+u.Host, grpc.WithTransportCredentials(transport),
+		where, replicas := endpoint(name, a.hosts)
+		// Each call goes to the next replica that is there. The keepalive finds one that vanished without a word.
+		conn, err := grpc.NewClient(where, replicas, grpc.WithTransportCredentials(transport),
 			grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`), grpc.WithDisableRetry(),
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: 10 * time.Second}),
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: 3 * time.Second}))
@@ -124,3 +128,24 @@ func dial(name, address string, target *call.Target) (Peer, func() error, error)
 		return Peer{URL: address, HTTP: target.Client(base)}, stop, nil
 	}
 }
+
+// endpoint is what gRPC dials, and how it finds the replicas there: behind one name all addresses that DNS has for it, asked
+// again when one is lost; of several names each is one replica, looked up whenever it is connected to.
+func endpoint(name string, hosts []string) (where string, replicas grpc.DialOption) {
+	if len(hosts) == 1 {
+		askDNSOften()
+		return "dns:///" + hosts[0], grpc.EmptyDialOption{}
+	}
+	var list resolver.State
+	for _, host := range hosts {
+		server, _, _ := net.SplitHostPort(host)
+		list.Addresses = append(list.Addresses, resolver.Address{Addr: host, ServerName: server})
+	}
+	r := manual.NewBuilderWithScheme("list")
+	r.InitialState(list)
+	return "list:///" + name, grpc.WithResolvers(r)
+}
+
+// askDNSOften lets gRPC look a name up again after as long as it waits between two attempts to connect. Its own 30 s would be an
+// outage when all replicas were replaced by ones at other addresses, as a rolling deployment does.
+var askDNSOften = sync.OnceFunc(func() { dns.SetMinResolutionInterval(reconnect.MaxDelay) })

@@ -155,6 +155,11 @@ func TestSettings(t *testing.T) {
 		"an address without a host":           {func(c *node.Config) { c.InventoryURL = "http:///x" }, "INVENTORY_URL: names no host"},
 		"a gRPC address with a path":          {func(c *node.Config) { c.InventoryURL = "grpc://stock:3001/x" }, "INVENTORY_URL: has a path"},
 		"no address of a peer":                {func(c *node.Config) { c.InventoryURL = "" }, "INVENTORY_URL: orders calls inventory"},
+		"several addresses":                   {func(c *node.Config) { c.InventoryURL = "grpc://stock-1:3101,stock-2:3101,[::1]:3101" }, ""},
+		"several addresses, one without port": {func(c *node.Config) { c.InventoryURL = "grpc://stock-1:3101,stock-2" }, "INVENTORY_URL: needs a port"},
+		"several addresses, one empty":        {func(c *node.Config) { c.InventoryURL = "grpc://stock-1:3101," }, "INVENTORY_URL: names no host"},
+		"several addresses, one with a path":  {func(c *node.Config) { c.InventoryURL = "grpc://stock-1:3101/x,stock-2:3101" }, "INVENTORY_URL: has a path"},
+		"several addresses over REST":         {func(c *node.Config) { c.InventoryURL = "http://stock-1:3001,stock-2:3001" }, "INVENTORY_URL: names several hosts, and http takes one"},
 		"a database that is a path":           {func(c *node.Config) { c.OrdersDB = "/var/orders.db" }, "ORDERS_DB: is not a URL"},
 		"a port past 65535":                   {func(c *node.Config) { c.Listen = "127.0.0.1:65536" }, "--listen"},
 		"a gRPC address without a broker":     {func(c *node.Config) { c.BrokerURL = "" }, "BROKER_URL: inventory is in another process (INVENTORY_URL)"},
@@ -169,11 +174,6 @@ func TestSettings(t *testing.T) {
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret")) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
-	}
-	here := valid
-	here.Run, here.BrokerURL = []string{"orders", "inventory"}, ""
-	if err := here.Check([]node.Context{orders, (&fake{name: "inventory", journal: &journal{}}).context()}); err != nil {
-		t.Errorf("a context in this process that is called over gRPC needs no broker: %v", err)
 	}
 	payments := (&fake{name: "payments", journal: &journal{}}).context()
 	const server = "postgres://payments:secret@db.example/payments"
@@ -192,6 +192,11 @@ func TestSettings(t *testing.T) {
 		if (err == nil) != c.right || err != nil && (!strings.HasPrefix(err.Error(), "SIMULATED_PROVIDER_DB: payments may have several processes") || strings.Contains(err.Error(), "secret")) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	here := valid
+	here.Run, here.BrokerURL = []string{"orders", "inventory"}, ""
+	if err := here.Check([]node.Context{orders, (&fake{name: "inventory", journal: &journal{}}).context()}); err != nil {
+		t.Errorf("a context in this process that is called over gRPC needs no broker: %v", err)
 	}
 	if got := valid.Database("orders"); got != "sqlite:"+valid.Data+"/orders.db" {
 		t.Errorf("the default database is %s", got)
