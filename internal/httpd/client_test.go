@@ -17,7 +17,7 @@ import (
 // limited is a server that lets each client in twice an hour.
 func limited(t *testing.T, c httpd.Clients) *httpd.Server {
 	t.Helper()
-	l, err := rate.New(rate.Limit{Requests: 2, Period: time.Hour}, "", slog.New(slog.DiscardHandler))
+	l, err := rate.New(rate.Limit{Requests: 2, Period: time.Hour}, "", "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

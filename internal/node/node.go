@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,7 +42,7 @@ func newNode(cfg Config, contexts []Context, log *slog.Logger) *node {
 func (n *node) open(ctx context.Context) error {
 	if n.cfg.RateLimit != (rate.Limit{}) {
 		var err error
-		if n.rate, err = rate.New(n.cfg.RateLimit, n.cfg.RedisURL, n.log); err != nil {
+		if n.rate, err = rate.New(n.cfg.RateLimit, strings.Join(names(n.contexts), "+"), n.cfg.RedisURL, n.log); err != nil {
 			return err
 		}
 		n.hangUp = append(n.hangUp, n.rate.Close)

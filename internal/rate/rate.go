@@ -80,9 +80,10 @@ type Limiter struct {
 	local throttled.RateLimiterCtx
 	log   *slog.Logger
 
-	redis  *redis.Client // nil without one
-	shared *redis_rate.Limiter
-	away   atomic.Int64 // when Redis is asked again, Unix nanoseconds; 0 while it answers
+	service string
+	redis   *redis.Client // nil without one
+	shared  *redis_rate.Limiter
+	away    atomic.Int64 // when Redis is asked again, Unix nanoseconds; 0 while it answers
 }
 
 const (
@@ -114,8 +115,9 @@ func CheckURL(redisURL string) error {
 	return nil
 }
 
-// New makes a limiter for a limit that is not zero. redisURL may be empty. Redis need not be there yet.
-func New(limit Limit, redisURL string, log *slog.Logger) (*Limiter, error) {
+// New makes a limiter for a limit that is not zero. redisURL may be empty. Redis need not be there yet. Those of one service count
+// together there; another service may use the same Redis.
+func New(limit Limit, service, redisURL string, log *slog.Logger) (*Limiter, error) {
 	store, err := memstore.NewCtx(clients)
 	if err != nil {
 		return nil, fmt.Errorf("rate limit: %w", err)
@@ -137,7 +139,7 @@ func New(limit Limit, redisURL string, log *slog.Logger) (*Limiter, error) {
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = patience, patience, patience, patience
 	o.MaxRetries = -1 // a limit is not worth a second attempt
 	o.ContextTimeoutEnabled = true
-	l.redis = redis.NewClient(o)
+	l.service, l.redis = service, redis.NewClient(o)
 	l.shared = redis_rate.NewLimiter(l.redis)
 	return l, nil
 }
@@ -182,7 +184,7 @@ func (l *Limiter) takeShared(ctx context.Context, client string) (Decision, bool
 	// The client's going away says nothing about Redis.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	r, err := l.shared.Allow(ctx, client, redis_rate.Limit{Rate: l.limit.Requests, Burst: l.limit.Requests, Period: l.limit.Period})
+	r, err := l.shared.Allow(ctx, l.service+" "+client, redis_rate.Limit{Rate: l.limit.Requests, Burst: l.limit.Requests, Period: l.limit.Period})
 	if err != nil {
 		if l.away.Swap(time.Now().Add(pause).UnixNano()) == 0 { // once for an outage
 			l.log.WarnContext(ctx, "Redis does not answer: rate limits count in each replica by itself until it does", "error", err)

@@ -1,12 +1,8 @@
 package rate_test
 
 import (
-	"bufio"
 	"fmt"
 	"log/slog"
-	"net"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,11 +12,17 @@ import (
 	"github.com/orderkeep/orderkeep/internal/telemetry/telemetrytest"
 
 	"github.com/orderkeep/orderkeep/internal/rate"
+	"github.com/orderkeep/orderkeep/internal/rate/ratetest"
 )
 
 func limiter(t *testing.T, l rate.Limit, redisURL string, log *slog.Logger) *rate.Limiter {
 	t.Helper()
-	r, err := rate.New(l, redisURL, log)
+	return limiterOf(t, "shop", l, redisURL, log)
+}
+
+func limiterOf(t *testing.T, service string, l rate.Limit, redisURL string, log *slog.Logger) *rate.Limiter {
+	t.Helper()
+	r, err := rate.New(l, service, redisURL, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +69,7 @@ func TestLetsInAsManyAsTheQuota(t *testing.T) {
 
 func TestReplicasCountTogetherInRedis(t *testing.T) {
 	t.Parallel()
-	_, url := redisServer(t)
+	url, _ := ratetest.Redis(t)
 	// On a machine that stands still for a moment Redis counts as away, and what was let in says nothing.
 	for try := range 20 {
 		var log telemetrytest.Log
@@ -75,15 +77,18 @@ func TestReplicasCountTogetherInRedis(t *testing.T) {
 		one, two := limiter(t, ten, url, logger), limiter(t, ten, url, logger)
 		client := fmt.Sprint("client", try)
 		got := take(t, 40, client, one, two)
-		d := one.Take(t.Context(), client+"'s neighbour")
+		neighbour := one.Take(t.Context(), client+"'s neighbour")
+		elsewhere := limiterOf(t, "till", ten, url, logger).Take(t.Context(), client)
 		if log.String() != "" {
 			continue
 		}
 		if got != 10 {
 			t.Errorf("two replicas let in %d of 40", got)
 		}
-		if !d.OK || d.Remaining != 9 {
-			t.Errorf("another client: %+v", d)
+		for what, d := range map[string]rate.Decision{"another client": neighbour, "the same client at another service": elsewhere} {
+			if !d.OK || d.Remaining != 9 {
+				t.Errorf("%s: %+v", what, d)
+			}
 		}
 		return
 	}
@@ -94,7 +99,7 @@ func TestReplicasCountTogetherInRedis(t *testing.T) {
 func TestRedisAwayIsNoReasonToFail(t *testing.T) {
 	t.Parallel()
 	var log telemetrytest.Log
-	stop, url := redisServer(t)
+	url, stop := ratetest.Redis(t)
 	l := limiter(t, ten, url, slog.New(slog.NewTextHandler(&log, nil)))
 	if got := take(t, 4, "a", l); got != 4 {
 		t.Fatalf("%d of 4", got)
@@ -110,7 +115,7 @@ func TestRedisAwayIsNoReasonToFail(t *testing.T) {
 	if n := strings.Count(log.String(), "does not answer"); n != 1 {
 		t.Errorf("the outage is in the log %d times", n)
 	}
-	restart(t, url)
+	ratetest.Restart(t, url)
 	other := limiter(t, ten, url, slog.Default())
 	if got := take(t, 10, "b", other); got != 10 {
 		t.Fatalf("the other replica: %d of 10", got)
@@ -170,50 +175,4 @@ func ExampleLimit() {
 	_ = l.UnmarshalText([]byte("600/m"))
 	fmt.Println(l.Requests, l.Period)
 	// Output: 600 1m0s
-}
-
-// redisServer starts a Redis on a free port; without the program the test is skipped at home and fails in CI.
-func redisServer(t *testing.T) (stop func(), url string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	return restart(t, "redis://"+addr), "redis://" + addr
-}
-
-func restart(t *testing.T, url string) (stop func()) {
-	t.Helper()
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("redis-server is not on PATH")
-		}
-		t.Skip("redis-server is not on PATH")
-	}
-	addr := strings.TrimPrefix(url, "redis://")
-	_, port, _ := net.SplitHostPort(addr)
-	c := exec.Command(program, "--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", t.TempDir())
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	stop = sync.OnceFunc(func() {
-		_ = c.Process.Kill()
-		_ = c.Wait()
-	})
-	t.Cleanup(stop)
-	said := bufio.NewScanner(out)
-	for said.Scan() {
-		if strings.Contains(said.Text(), "Ready to accept connections") {
-			return stop
-		}
-	}
-	t.Fatalf("redis-server ended before it answered: %v", said.Err())
-	return nil
 }
