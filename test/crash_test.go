@@ -91,7 +91,7 @@ func (s *shop) layIn(t testing.TB) {
 	for sku, units := range besieged {
 		sheet += fmt.Sprintf("%s,,%d,true\n", sku, units)
 	}
-	if out, log, code := s.cli(t, sheet, "--url", s.of["inventory"].process.url, "stock", "import", "-"); code != 0 {
+	if out, log, code := s.cli(t, sheet, "--url", s.process("inventory").url, "stock", "import", "-"); code != 0 {
 		t.Fatalf("stock import exits with %d: %s%s", code, out, log)
 	}
 }

@@ -162,7 +162,7 @@ func (d *dev) start(t *testing.T) *shop {
 	s := newShop(t)
 	s.data = filepath.Join(d.dir, "data")
 	for _, name := range []string{"orders", "inventory", "payments"} {
-		s.of[name] = &service{process: &process{url: d.url(name)}}
+		s.of[name] = []*service{{process: &process{url: d.url(name)}}}
 		if !strings.Contains(d.log.String(), d.url(name)) {
 			t.Errorf("it does not say where %s is", name)
 		}

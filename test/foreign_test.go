@@ -10,8 +10,8 @@ import (
 func TestForeignOrdersSellsOurStock(t *testing.T) {
 	t.Parallel()
 	s := oneProcess(t, 50)
-	orders := &service{process: &process{url: "http://" + foreign(t, "orders.js", s.of["inventory"].process.url)}}
-	theirs := &shop{client: s.client, of: map[string]*service{"orders": orders}}
+	orders := &service{process: &process{url: "http://" + foreign(t, "orders.js", s.process("inventory").url)}}
+	theirs := &shop{client: s.client, of: map[string][]*service{"orders": {orders}}}
 	for round := range sales {
 		got := map[string]int{}
 		for _, a := range atOnce(t, crowd, func(int) (answer, error) {

@@ -114,7 +114,7 @@ func TestBuyerWhoHangsUpHasAnOrder(t *testing.T) {
 // dial connects to the shop. Reads end after a time that is far above what the server is told to wait.
 func (s *shop) dial(t *testing.T) net.Conn {
 	t.Helper()
-	c, err := net.Dial("tcp", strings.TrimPrefix(s.of["orders"].process.url, "http://"))
+	c, err := net.Dial("tcp", strings.TrimPrefix(s.process("orders").url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestFullDiskLosesNothing(t *testing.T) {
 	}
 	s.add(launch{path: unshare, args: append(append(apart, program), s.serve()...)}, "orders", "inventory", "payments")
 	s.start(t)
-	pid := s.of["orders"].process.cmd.Process.Pid
+	pid := s.process("orders").cmd.Process.Pid
 	s.stock(t, 1_000_000)
 
 	confirmed := map[string]string{} // key -> order
@@ -210,7 +210,7 @@ func TestFullDiskLosesNothing(t *testing.T) {
 	if out, log, code := verify.run(t, ""); code != 0 {
 		t.Errorf("verify exits with %d:\n%s%s", code, out, log)
 	}
-	if err := s.of["orders"].process.stop(); err != nil { // it did have errors to complain about
+	if err := s.process("orders").stop(); err != nil { // it did have errors to complain about
 		t.Errorf("it does not end well: %v", err)
 	}
 	t.Logf("refused on a full disk: %v", codes)

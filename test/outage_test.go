@@ -124,9 +124,7 @@ func (s *shop) replayThroughOutages(t *testing.T, d *door, p past, m *mortal, fi
 	at := p.outages()
 	for i, end := range []func(*mortal){first, func(m *mortal) { m.kill() }} {
 		reaches(at[2*i])
-		for context, sv := range s.of {
-			eventually(t, context+" is ready", func() bool { return s.ready(sv) })
-		}
+		s.allReady(t)
 		mine := atOnce(t, 3*afterwards, func(int) (answer, error) { return s.try(http.MethodPost, "/v1/orders", paid(visa, one)) })
 		atOnce(t, afterwards, func(i int) (answer, error) { return s.act(mine[2*afterwards+i].OrderID, "fulfil") }) // to be returned
 		end(m)

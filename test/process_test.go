@@ -58,16 +58,21 @@ type process struct {
 func start(t testing.TB, l launch) *process {
 	t.Helper()
 	p := spawn(t, l)
+	p.serves(t)
+	return p
+}
+
+// serves waits until a process says that it does.
+func (p *process) serves(t testing.TB) {
+	t.Helper()
 	select {
 	case line := <-p.log.await("serving"):
 		p.url, p.grpc = line.Address, line.GRPC
-		return p
 	case <-p.ended:
-		t.Fatalf("%s %s did not start: %v\n%s", l.path, strings.Join(l.args, " "), p.err, p.log)
+		t.Fatalf("%s did not start: %v\n%s", p.cmd, p.err, p.log)
 	case <-time.After(patience):
-		t.Fatalf("%s %s does not say that it serves:\n%s", l.path, strings.Join(l.args, " "), p.log)
+		t.Fatalf("%s does not say that it serves:\n%s", p.cmd, p.log)
 	}
-	return nil
 }
 
 // spawn starts a program that is stopped when the test ends.
@@ -121,11 +126,19 @@ func (p *process) kill() {
 	<-p.ended
 }
 
-// killed reports whether the process was ended by kill.
-func (p *process) killed() bool {
+// gone reports whether the process has ended.
+func (p *process) gone() bool {
 	select {
 	case <-p.ended:
+		return true
 	default:
+		return false
+	}
+}
+
+// killed reports whether the process was ended by kill.
+func (p *process) killed() bool {
+	if !p.gone() {
 		return false
 	}
 	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)

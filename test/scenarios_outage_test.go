@@ -113,7 +113,7 @@ func (s *shop) moneyMoved(t *testing.T, after []*request) {
 func inventoryKilled(t *testing.T, s *shop) {
 	s.layIn(t)
 	asked := s.aftermath(t)
-	s.of["inventory"].process.kill()
+	s.process("inventory").kill()
 	s.asks(t, asked)
 	for _, path := range []string{"/v1/orders/" + asked[0].answer.OrderID, "/v1/orders/" + asked[0].answer.OrderID + "/timeline", "/v1/orders?status=confirmed", "/v1/events"} {
 		want(t, s.get(t, path), http.StatusOK, "")
@@ -122,7 +122,7 @@ func inventoryKilled(t *testing.T, s *shop) {
 	s.onlyWaits(t)
 	s.start(t)
 
-	asked = append(asked, s.rush(t, "before", s.of["inventory"].process.kill)...)
+	asked = append(asked, s.rush(t, "before", s.process("inventory").kill)...)
 	for range 20 { // twice what opens a breaker
 		a := s.place(t, "k", paid(visa, one))
 		want(t, a, http.StatusServiceUnavailable, "inventory_unavailable")
@@ -146,7 +146,7 @@ func inventoryKilled(t *testing.T, s *shop) {
 func paymentsKilled(t *testing.T, s *shop) {
 	s.layIn(t)
 	asked := s.aftermath(t)
-	s.of["payments"].process.kill()
+	s.process("payments").kill()
 	s.asks(t, asked)
 	for i, what := range []string{"stock_released", "stock_committed", "stock_returned"} { // Inventory has done its part
 		eventually(t, what, func() bool {
@@ -156,7 +156,7 @@ func paymentsKilled(t *testing.T, s *shop) {
 	s.onlyWaits(t)
 	s.start(t)
 
-	asked = append(asked, s.rush(t, "before", s.of["payments"].process.kill)...)
+	asked = append(asked, s.rush(t, "before", s.process("payments").kill)...)
 	waits := &request{key: "waits", order: paid(visa, line{record, 3, 1250})}
 	waits.order.Customer = "waits"
 	waits.answer = s.place(t, waits.key, waits.order)
@@ -189,7 +189,7 @@ func paymentsKilled(t *testing.T, s *shop) {
 func ordersKilled(t *testing.T, s *shop) {
 	s.layIn(t)
 	asked := s.aftermath(t)
-	asked = append(asked, s.rush(t, "before", s.of["orders"].process.kill)...)
+	asked = append(asked, s.rush(t, "before", s.process("orders").kill)...)
 	if a, err := s.try(http.MethodGet, "/livez", nil); err == nil {
 		t.Fatalf("Orders answers %v: it was not killed", a)
 	}
@@ -207,12 +207,12 @@ func ordersKilled(t *testing.T, s *shop) {
 	s.start(t)
 
 	// The answers to what it told are to find it dead.
-	s.of["inventory"].process.kill()
-	s.of["payments"].process.kill()
+	s.process("inventory").kill()
+	s.process("payments").kill()
 	s.asks(t, asked[:3])
-	s.of["orders"].process.kill()
-	s.of["inventory"].run(t)
-	s.of["payments"].run(t)
+	s.process("orders").kill()
+	s.of["inventory"][0].run(t)
+	s.of["payments"][0].run(t)
 	s.moneyMoved(t, asked)
 	s.onlyWaits(t)
 	s.start(t)

@@ -26,10 +26,10 @@ var scenarios = []scenario{
 	{"cancelling gives units and money back", ownInventory, 5, cancels},
 	{"cancelling gives the money back whoever keeps the stock", 0, 5, cancelsMoney},
 	{"fulfilling takes units and money for good, and a return brings them back", ownInventory, 5, fulfilsAndReturns},
-	{"what a crowd says of one order at once comes to one end", ownInventory, 50, fulfilsInACrowd},
+	{"what a crowd says of one order at once comes to one end", ownInventory | crowds, 50, fulfilsInACrowd},
 
-	{"a key acts once however often it is sent at once", 0, 50, actsOnce},
-	{"of 200 buyers of 50 units exactly 50 get one, ten times", 0, 50, sellsOut},
+	{"a key acts once however often it is sent at once", crowds, 50, actsOnce},
+	{"of 200 buyers of 50 units exactly 50 get one, ten times", crowds, 50, sellsOut},
 
 	{"money held with the answer lost ends confirmed", 0, 5, endsConfirmed("pm_simulated_timeout_charged")},
 	{"money not held with the call lost ends confirmed, held once", 0, 5, endsConfirmed("pm_simulated_timeout_not_charged")},
@@ -44,11 +44,14 @@ var scenarios = []scenario{
 	{"killing Payments leaves Orders and Inventory at work, and loses nothing", ownProcesses, 5, paymentsKilled},
 	{"killing Orders leaves Inventory and Payments at work, and loses nothing", ownProcesses, 5, ordersKilled},
 
-	{"the feed tells every order in its order", 0, 200, feedIsWhole},
+	{"the feed tells every order in its order", crowds, 200, feedIsWhole},
 	{"one correlation id goes through all contexts", ownInventory, 5, correlates},
 	{"a card number is refused and leaves no trace", 0, 5, refusesCardNumbers},
 
-	{"SIGTERM lets the requests under way end", 0, 50, drains},
+	{"a replica stands in for one that is ended", replicas | inventoryWire | paymentsWire | crowds, manyUnits, standIn},
+	{"replicas count a client's requests together", sharedLimits, 5, countsInRedis},
+
+	{"SIGTERM lets the requests under way end", crowds, 50, drains},
 }
 
 func takesUnitsAndMoney(t *testing.T, s *shop) {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,21 +18,22 @@ import (
 
 // shop is Orderkeep under way, in some topology, as its users see it.
 type shop struct {
-	inventoryWire, paymentsWire *wire // nil where they cannot be cut
+	inventoryWire, paymentsWire wires // one to each replica; none where they cannot be cut
 
 	data     string   // the directory of the databases
 	env      []string // settings that verify needs as well
+	redis    string   // URL of what the replicas share limits in, if they do
 	services []*service
-	of       map[string]*service // by context
-	replicas []*service          // all that answer for every context, if there are several
-	turn     atomic.Uint64       // of the replica that gets the next request
-	door     string              // where the command line finds all contexts, if not where Orders is
+	of       map[string][]*service // the replicas of a context
+	turn     atomic.Uint64         // of the replica that gets the next request
+	door     string                // where the command line finds all contexts, if not where Orders is
 	client   *http.Client
 }
 
 // service is a program of the shop.
 type service struct {
 	launch  launch
+	mu      sync.RWMutex // held where the process is replaced by another
 	process *process
 	started func(*process) // after each start
 }
@@ -40,7 +42,7 @@ func newShop(t testing.TB) *shop {
 	t.Helper()
 	// One idle connection for each buyer of the largest crowd.
 	wide := &http.Transport{MaxIdleConns: crowd, MaxIdleConnsPerHost: crowd}
-	s := &shop{data: t.TempDir(), of: map[string]*service{}, client: &http.Client{Transport: wide, Timeout: patience}}
+	s := &shop{data: t.TempDir(), of: map[string][]*service{}, client: &http.Client{Transport: wide, Timeout: patience}}
 	t.Cleanup(wide.CloseIdleConnections)
 	return s
 }
@@ -55,7 +57,7 @@ func (s *shop) add(l launch, contexts ...string) *service {
 	sv := &service{launch: l, started: func(*process) {}}
 	s.services = append(s.services, sv)
 	for _, c := range contexts {
-		s.of[c] = sv
+		s.of[c] = append(s.of[c], sv)
 	}
 	return sv
 }
@@ -63,21 +65,40 @@ func (s *shop) add(l launch, contexts ...string) *service {
 // start starts what does not run.
 func (s *shop) start(t testing.TB) {
 	t.Helper()
+	fresh := map[*service]*process{}
 	for _, sv := range s.services {
-		if sv.process == nil || sv.process.killed() {
-			sv.run(t)
+		if sv.process == nil || sv.process.gone() {
+			fresh[sv] = spawn(t, sv.launch)
 		}
+	}
+	for sv, p := range fresh {
+		p.serves(t)
+		sv.become(p)
 	}
 }
 
 // run starts a service that does not run.
 func (sv *service) run(t testing.TB) {
 	t.Helper()
-	sv.process = start(t, sv.launch)
-	sv.started(sv.process)
+	sv.become(start(t, sv.launch))
 }
 
-// close ends the shop as an operator does, and looks whether it ended well and had nothing to complain about.
+// become replaces the process, of which others may ask for the address meanwhile.
+func (sv *service) become(p *process) {
+	sv.mu.Lock()
+	sv.process = p
+	sv.mu.Unlock()
+	sv.started(p)
+}
+
+// now is the process, for those who come while it is replaced.
+func (sv *service) now() *process {
+	sv.mu.RLock()
+	defer sv.mu.RUnlock()
+	return sv.process
+}
+
+// close stops all that runs.
 func (s *shop) close(t testing.TB) {
 	t.Helper()
 	s.client.CloseIdleConnections() // a server waits seconds for connections on which nothing was ever asked
@@ -85,17 +106,26 @@ func (s *shop) close(t testing.TB) {
 		if sv.process == nil {
 			continue
 		}
-		if err := sv.process.stop(); err != nil {
-			t.Errorf("it does not end well: %v", err)
-		}
-		if n := sv.process.log.errors(); n > 0 {
-			t.Errorf("%d errors in the log of a shop in which nothing broke", n)
-		}
+		sv.stop(t)
 		sv.process = nil
 	}
 }
 
-// url is where a path of a context is.
+// stop ends a program as an operator does, and looks whether it ended well and had nothing to complain about.
+func (sv *service) stop(t testing.TB) {
+	t.Helper()
+	if err := sv.process.stop(); err != nil {
+		t.Errorf("it does not end well: %v", err)
+	}
+	if n := sv.process.log.errors(); n > 0 {
+		t.Errorf("%d errors in the log of a shop in which nothing broke", n)
+	}
+}
+
+// process is the first of those that answer for a context.
+func (s *shop) process(context string) *process { return s.of[context][0].process }
+
+// url is where a path of a context is. Its replicas get a request each in turn, as from a load balancer that knows who is there.
 func (s *shop) url(path string) string {
 	context := "orders"
 	switch {
@@ -104,20 +134,26 @@ func (s *shop) url(path string) string {
 	case strings.HasPrefix(path, "/v1/stock"), strings.HasPrefix(path, "/v1/reservations"), strings.HasPrefix(path, "/v1/events/inventory"), path == "/reserve":
 		context = "inventory"
 	}
-	if n := uint64(len(s.replicas)); n > 0 {
-		return s.replicas[s.turn.Add(1)%n].process.url + path
+	replicas := s.of[context]
+	next := func() *process { return replicas[s.turn.Add(1)%uint64(len(replicas))].now() }
+	p := next()
+	for range replicas {
+		if !p.gone() {
+			break
+		}
+		p = next()
 	}
-	return s.of[context].process.url + path
+	return p.url + path
 }
 
 // cli runs the command line against the shop.
 func (s *shop) cli(t testing.TB, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	env := append(slices.Clone(s.env), "ORDERKEEP_DATA="+s.data)
-	if sv := s.of["orders"]; s.door != "" {
+	if p := s.process("orders"); s.door != "" {
 		env = append(env, "ORDERKEEP_URL="+s.door)
-	} else if sv.process != nil {
-		env = append(env, "ORDERKEEP_URL="+sv.process.url)
+	} else if p != nil {
+		env = append(env, "ORDERKEEP_URL="+p.url)
 	}
 	return launch{path: program, args: args, env: env}.run(t, stdin)
 }
@@ -195,7 +231,7 @@ func (s *shop) stock(t testing.TB, units int) {
 	for _, sku := range shelf() {
 		sheet += fmt.Sprintf("%s,,%d,true\n", sku, units)
 	}
-	if out, log, code := s.cli(t, sheet, "--url", s.of["inventory"].process.url, "stock", "import", "-"); code != 0 {
+	if out, log, code := s.cli(t, sheet, "--url", s.process("inventory").url, "stock", "import", "-"); code != 0 {
 		t.Fatalf("stock import exits with %d: %s%s", code, out, log)
 	}
 }

@@ -64,13 +64,13 @@ func TestStartThatCannotBeSaysWhyAndHarmsNothing(t *testing.T) {
 	t.Run("beside another process on the same directory", func(t *testing.T) {
 		t.Parallel()
 		s := sold(t)
-		refused(t, launch{path: program, args: s.serve()}, s.data, "in use", strconv.Itoa(s.of["orders"].process.cmd.Process.Pid), "--data")
+		refused(t, launch{path: program, args: s.serve()}, s.data, "in use", strconv.Itoa(s.process("orders").cmd.Process.Pid), "--data")
 		unharmed(t, s)
 	})
 	t.Run("on a port in use", func(t *testing.T) {
 		t.Parallel()
 		s := sold(t)
-		addr := strings.TrimPrefix(s.of["orders"].process.url, "http://")
+		addr := strings.TrimPrefix(s.process("orders").url, "http://")
 		other := t.TempDir()
 		refused(t, launch{path: program, args: []string{"serve", "--data", other, "--listen", addr}}, addr, "in use", "--listen")
 		unharmed(t, s)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/broker/brokertest"
 	"github.com/orderkeep/orderkeep/internal/db/dbtest"
+	"github.com/orderkeep/orderkeep/internal/rate/ratetest"
 )
 
 // topology is a way to run Orderkeep. The contexts' addresses, and where the data is, are the shop's to know.
@@ -30,18 +31,30 @@ const (
 	inventoryWire                     // there is a wire to Inventory, which can be cut
 	paymentsWire                      // there is a wire to Payments
 	ownProcesses                      // each context is a process of its own, which can be killed
+	replicas                          // each context has two processes
+	sharedLimits                      // which count a client's requests in one Redis
+	crowds                            // many can come at once, as everywhere
+	onlyCrowds                        // the row is for that alone: another one shows the rest of what it has
+)
+
+// Names for what several rows have.
+const (
+	whole = ownInventory | crowds
+	apart = whole | inventoryWire | paymentsWire
 )
 
 // topologies is the table: each scenario runs on each row that has what it needs.
 var topologies = []topology{
-	{"one process", ownInventory, oneProcess},
-	{"every call over TCP and every command sent again", ownInventory | inventoryWire | paymentsWire, everyCallOverTCP},
-	{"three processes over gRPC", ownInventory | inventoryWire | paymentsWire | ownProcesses, threeProcesses("grpc", ownBroker)},
-	{"three processes over gRPC and RabbitMQ", ownInventory | inventoryWire | paymentsWire | ownProcesses, threeProcesses("grpc", brokertest.RabbitMQ)},
-	{"three processes over REST", ownInventory | inventoryWire | paymentsWire | ownProcesses, threeProcesses("http", ownBroker)},
-	{"a foreign Inventory", inventoryWire, foreignInventory},
-	{"one process on PostgreSQL", ownInventory, onPostgres(1)},
-	{"two replicas of one process on PostgreSQL", ownInventory, onPostgres(2)},
+	{"one process", whole, oneProcess},
+	{"every call over TCP and every command sent again", apart, everyCallOverTCP},
+	{"three processes over gRPC", apart | ownProcesses, threeProcesses("grpc", ownBroker)},
+	{"three processes over gRPC and RabbitMQ", apart | ownProcesses, threeProcesses("grpc", brokertest.RabbitMQ)},
+	{"three processes over REST", apart | ownProcesses, threeProcesses("http", ownBroker)},
+	{"a foreign Inventory", crowds | inventoryWire, foreignInventory},
+	{"one process on PostgreSQL", whole, onPostgres(1)},
+	{"two replicas of one process on PostgreSQL", whole | replicas, onPostgres(2)},
+	{"two replicas of each service on PostgreSQL, NATS and Redis", apart | replicas | sharedLimits, twoOfEach(ownBroker)},
+	{"two replicas of each service on PostgreSQL, RabbitMQ and Redis", apart | replicas | sharedLimits | onlyCrowds, twoOfEach(brokertest.RabbitMQ)},
 }
 
 // oneProcess is what "orderkeep serve" starts.
@@ -58,11 +71,46 @@ func oneProcess(t *testing.T, units int) *shop {
 func onPostgres(replicas int) func(t *testing.T, units int) *shop {
 	return func(t *testing.T, units int) *shop {
 		s := newShop(t)
-		for _, setting := range []string{"ORDERS_DB", "INVENTORY_DB", "PAYMENTS_DB", "SIMULATED_PROVIDER_DB"} {
-			s.env = append(s.env, setting+"="+dbtest.Postgres.New(t))
-		}
+		s.env = databases(t)
 		for range replicas {
-			s.replicas = append(s.replicas, s.add(launch{path: program, args: s.serve(), env: s.env}, "orders", "inventory", "payments"))
+			s.add(launch{path: program, args: s.serve(), env: s.env}, "orders", "inventory", "payments")
+		}
+		s.start(t)
+		s.stock(t, units)
+		return s
+	}
+}
+
+// databases are the settings of a PostgreSQL database for each context.
+func databases(t *testing.T) (env []string) {
+	for _, setting := range []string{"ORDERS_DB", "INVENTORY_DB", "PAYMENTS_DB", "SIMULATED_PROVIDER_DB"} {
+		env = append(env, setting+"="+dbtest.Postgres.New(t))
+	}
+	return env
+}
+
+// twoOfEach is two replicas of each context as the program of its own. Those of a context have its database in common, all have a
+// broker and a Redis, and nobody a directory. Orders has a list of the others' replicas, each behind a wire of its own.
+func twoOfEach(open func(testing.TB) string) func(*testing.T, int) *shop {
+	return func(t *testing.T, units int) *shop {
+		const each = 2
+		s := newShop(t)
+		s.env = databases(t)
+		s.redis, _ = ratetest.Redis(t)
+		s.inventoryWire, s.paymentsWire = newWires(t, each), newWires(t, each)
+		peers := []string{"--inventory-url", "grpc://" + s.inventoryWire.addrs(), "--payments-url", "grpc://" + s.paymentsWire.addrs()}
+		common := []string{"--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--broker-url", open(t),
+			"--redis-url", s.redis, "--rate-limit", "1000000/s"} // counted, and never too many
+		replica := func(context string, more ...string) *service {
+			args := append(append([]string{"--data", t.TempDir()}, common...), more...)
+			return s.add(launch{path: filepath.Join(filepath.Dir(program), context), args: args, env: s.env}, context)
+		}
+		for range each {
+			replica("orders", peers...)
+		}
+		for n := range each {
+			replica("inventory").started = func(p *process) { s.inventoryWire[n].lead(p.grpc) }
+			replica("payments").started = func(p *process) { s.paymentsWire[n].lead(p.grpc) }
 		}
 		s.start(t)
 		s.stock(t, units)
@@ -75,11 +123,11 @@ func everyCallOverTCP(t *testing.T, units int) *shop {
 	s := newShop(t)
 	back := newWire(t) // to the process, which comes back at another port
 	r := newRepeater(t, back.addr())
-	s.inventoryWire, s.paymentsWire = newWire(t), newWire(t)
-	s.inventoryWire.lead(r.addr)
-	s.paymentsWire.lead(r.addr)
+	s.inventoryWire, s.paymentsWire = newWires(t, 1), newWires(t, 1)
+	s.inventoryWire[0].lead(r.addr)
+	s.paymentsWire[0].lead(r.addr)
 	s.add(launch{path: program, args: s.serve("--run", "orders,inventory,payments", "--grpc-listen", "127.0.0.1:0",
-		"--inventory-url", "grpc://"+s.inventoryWire.addr(), "--payments-url", "grpc://"+s.paymentsWire.addr())}, "orders", "inventory", "payments").
+		"--inventory-url", "grpc://"+s.inventoryWire.addrs(), "--payments-url", "grpc://"+s.paymentsWire.addrs())}, "orders", "inventory", "payments").
 		started = func(p *process) { back.lead(p.grpc) }
 	s.start(t)
 	s.stock(t, units)
@@ -91,15 +139,15 @@ func everyCallOverTCP(t *testing.T, units int) *shop {
 func threeProcesses(scheme string, open func(testing.TB) string) func(*testing.T, int) *shop {
 	return func(t *testing.T, units int) *shop {
 		s := newShop(t)
-		s.inventoryWire, s.paymentsWire = newWire(t), newWire(t)
+		s.inventoryWire, s.paymentsWire = newWires(t, 1), newWires(t, 1)
 		broker := open(t)
 		own := func(context string, more ...string) *service {
 			args := append([]string{"--data", s.data, "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--broker-url", broker}, more...)
 			return s.add(launch{path: filepath.Join(filepath.Dir(program), context), args: args}, context)
 		}
 		// Orders first: it starts without the others, and ends before them.
-		own("orders", "--inventory-url", scheme+"://"+s.inventoryWire.addr(), "--payments-url", scheme+"://"+s.paymentsWire.addr())
-		for context, w := range map[string]*wire{"inventory": s.inventoryWire, "payments": s.paymentsWire} {
+		own("orders", "--inventory-url", scheme+"://"+s.inventoryWire.addrs(), "--payments-url", scheme+"://"+s.paymentsWire.addrs())
+		for context, w := range map[string]*wire{"inventory": s.inventoryWire[0], "payments": s.paymentsWire[0]} {
 			own(context).started = func(p *process) {
 				if scheme == "grpc" {
 					w.lead(p.grpc)
@@ -140,9 +188,9 @@ func serveBroker(t testing.TB, data, listen string) (p *process, url string) {
 // else, and has the units of any SKU that it is asked for.
 func foreignInventory(t *testing.T, units int) *shop {
 	s := newShop(t)
-	s.inventoryWire = newWire(t)
-	s.inventoryWire.lead(foreign(t, "inventory.js", strconv.Itoa(units)))
-	s.env = []string{"INVENTORY_URL=http://" + s.inventoryWire.addr()}
+	s.inventoryWire = newWires(t, 1)
+	s.inventoryWire[0].lead(foreign(t, "inventory.js", strconv.Itoa(units)))
+	s.env = []string{"INVENTORY_URL=http://" + s.inventoryWire.addrs()}
 	s.add(launch{path: program, args: s.serve(), env: s.env}, "orders", "payments")
 	s.start(t)
 	return s
@@ -211,6 +259,11 @@ func need(t testing.TB, name string) string {
 	return ""
 }
 
+// plays reports whether a scenario is for the topology.
+func (top topology) plays(sc scenario) bool {
+	return top.has&sc.needs == sc.needs && (top.has&onlyCrowds == 0 || sc.needs&crowds != 0)
+}
+
 // TestScenarios is the matrix.
 func TestScenarios(t *testing.T) {
 	t.Parallel()
@@ -218,7 +271,7 @@ func TestScenarios(t *testing.T) {
 		t.Run(strings.ReplaceAll(sc.name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
 			for _, top := range topologies {
-				if top.has&sc.needs != sc.needs {
+				if !top.plays(sc) {
 					continue
 				}
 				t.Run(top.name, func(t *testing.T) {
@@ -238,7 +291,7 @@ func TestEveryScenarioRunsSomewhere(t *testing.T) {
 	for _, sc := range scenarios {
 		ran := 0
 		for _, top := range topologies {
-			if top.has&sc.needs == sc.needs {
+			if top.plays(sc) {
 				ran++
 			}
 		}

@@ -3,7 +3,9 @@ package test
 import (
 	"io"
 	"net"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -16,6 +18,49 @@ type wire struct {
 	to    string // "" while there is no server yet: who connects, waits
 	cut   bool
 	open  map[net.Conn]bool
+
+	carried atomic.Int64 // bytes to the server
+}
+
+// wires are those to the replicas of a server.
+type wires []*wire
+
+func newWires(t testing.TB, n int) wires {
+	t.Helper()
+	var all wires
+	for range n {
+		all = append(all, newWire(t))
+	}
+	return all
+}
+
+// addrs is where to connect, as a caller is told.
+func (ws wires) addrs() string {
+	var all []string
+	for _, w := range ws {
+		all = append(all, w.addr())
+	}
+	return strings.Join(all, ",")
+}
+
+// carried is how many bytes went to the server over all of them.
+func (ws wires) carried() (n int64) {
+	for _, w := range ws {
+		n += w.carried.Load()
+	}
+	return n
+}
+
+func (ws wires) sever() {
+	for _, w := range ws {
+		w.sever()
+	}
+}
+
+func (ws wires) mend() {
+	for _, w := range ws {
+		w.mend()
+	}
 }
 
 // newWire lays a wire that leads nowhere yet. It is taken away when the test ends.
@@ -120,7 +165,19 @@ func (w *wire) carry(near net.Conn) {
 		to.Close()
 		from.Close()
 	}
-	both.Go(func() { pump(far, near) })
+	both.Go(func() { pump(counted{far, &w.carried}, near) })
 	both.Go(func() { pump(near, far) })
 	both.Wait()
+}
+
+// counted is a connection of which what is written is counted.
+type counted struct {
+	net.Conn
+	n *atomic.Int64
+}
+
+func (c counted) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.n.Add(int64(n))
+	return n, err
 }
