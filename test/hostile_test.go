@@ -37,6 +37,32 @@ func TestSheetWithBadRowsChangesNothing(t *testing.T) {
 	s.close(t)
 }
 
+// What is no SKU to Orders is none to Inventory, or it could be put on the shelf and never be ordered.
+func TestOrdersAndInventoryAgreeWhatASKUIs(t *testing.T) {
+	t.Parallel()
+	s := oneProcess(t, 5)
+	for _, sku := range []string{
+		"A", "a b", " A ", "A/1", "\"A\"", "ß", "本-1", "e\u0301", "€", "\U0001F4D6", strings.Repeat("x", 128), strings.Repeat("ß", 64),
+		"\t", "A\u0085", "A\u00a0B", "A\u00ad", "A\u200bB", "A\u2028B", "A\u202eB", "A\u3000B", "\ufeffA", "A\ufffd", "A\ufffe", "A\ue000", "A\x7f",
+		strings.Repeat("x", 129), strings.Repeat("ß", 65),
+	} {
+		ordered := s.do(t, http.MethodPost, "/v1/orders", order{Items: []line{{SKU: sku, Qty: 1}}})
+		reserved := s.do(t, http.MethodPost, "/reserve", line{SKU: sku, Qty: 1})
+		_, log, code := s.cli(t, "sku,title,on_hand,tracked\n\""+strings.ReplaceAll(sku, `"`, `""`)+"\",x,1,true\n", "stock", "import", "-")
+		switch {
+		case ordered.status == http.StatusConflict && reserved.status == http.StatusConflict && code == 0:
+		case ordered.status == http.StatusBadRequest && reserved.status == http.StatusBadRequest && code == 1 && strings.Contains(log, "row 2"):
+		default:
+			t.Errorf("%q: Orders says %v, Inventory %v, the import %d %s", sku, ordered, reserved, code, log)
+		}
+		if sold := s.do(t, http.MethodPost, "/v1/orders", order{Items: []line{{SKU: sku, Qty: 1}}}); code == 0 && sold.status != http.StatusCreated {
+			t.Errorf("%q is on the shelf, and an order of it gives %v", sku, sold)
+		}
+	}
+	s.verify(t)
+	s.close(t)
+}
+
 // Clients that send slowly, or break off, keep nobody else waiting and leave nothing behind.
 func TestSlowClientsAreShownOut(t *testing.T) {
 	t.Parallel()

@@ -250,6 +250,8 @@ func TestSum(t *testing.T) {
 		{"refuses a quantity of 2^31", []Line{{"a", MaxQty + 1}}, nil},
 		{"refuses an empty SKU", []Line{{"", 1}}, nil},
 		{"refuses a control character", []Line{{"a\x00", 1}}, nil},
+		{"refuses what cannot be printed", []Line{{"a\u200b", 1}}, nil},
+		{"takes other scripts, spaces and signs", []Line{{"本 ß-1/€", 1}}, []Line{{"本 ß-1/€", 1}}},
 		{"refuses broken UTF-8", []Line{{"a\xff", 1}}, nil},
 		{"refuses a SKU of 129 bytes", []Line{{string(make([]byte, 129)), 1}}, nil},
 	}

@@ -198,8 +198,19 @@ func CheckKey(key string) error {
 	return nil
 }
 
-// badSKU says what is wrong with a SKU, or "".
-func badSKU(sku string) string { return badText(sku, 1, maxSKU) }
+// badSKU says what is wrong with a SKU, or "". It takes what Orders takes: an item with a SKU that looks like another's, or
+// like none, could be put on the shelf and never ordered. A test in test/ holds the two together.
+func badSKU(sku string) string {
+	if problem := badText(sku, 1, maxSKU); problem != "" {
+		return problem
+	}
+	for _, r := range sku {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return fmt.Sprintf("has U+%04X, which is no printable character", r)
+		}
+	}
+	return ""
+}
 
 // badText says what is wrong with a line of text of min to max bytes, or "".
 func badText(s string, min, max int) string {

@@ -50,9 +50,9 @@ type Invoker interface {
 	// ImportStock invokes importStock operation.
 	//
 	// Columns `sku,title,on_hand,tracked` with a header row. Makes new items and changes those that exist;
-	// `on_hand` becomes the number given, at location `default`, with a movement for the difference. All
-	// rows or none: with any bad row the answer is 422 `invalid_csv` with the row numbers (the header is
-	// row 1) and nothing has changed.
+	// `on_hand` becomes the number given, at location `default`, with a movement for the difference. A SKU
+	// is 1 to 128 bytes of printable text. All rows or none: with any bad row the answer is 422
+	// `invalid_csv` with the row numbers (the header is row 1) and nothing has changed.
 	//
 	// POST /v1/stock.csv
 	ImportStock(ctx context.Context, request ImportStockReq) (ImportStockRes, error)
@@ -380,9 +380,9 @@ func (c *Client) sendGetStock(ctx context.Context, params GetStockParams) (res G
 // ImportStock invokes importStock operation.
 //
 // Columns `sku,title,on_hand,tracked` with a header row. Makes new items and changes those that exist;
-// `on_hand` becomes the number given, at location `default`, with a movement for the difference. All
-// rows or none: with any bad row the answer is 422 `invalid_csv` with the row numbers (the header is
-// row 1) and nothing has changed.
+// `on_hand` becomes the number given, at location `default`, with a movement for the difference. A SKU
+// is 1 to 128 bytes of printable text. All rows or none: with any bad row the answer is 422
+// `invalid_csv` with the row numbers (the header is row 1) and nothing has changed.
 //
 // POST /v1/stock.csv
 func (c *Client) ImportStock(ctx context.Context, request ImportStockReq) (ImportStockRes, error) {

@@ -162,6 +162,7 @@ func (s ImportStockReq) Read(p []byte) (n int, err error) {
 
 // Ref: #/components/schemas/Line
 type Line struct {
+	// 1 to 128 bytes of printable text.
 	Sku string `json:"sku"`
 	Qty int64  `json:"qty"`
 }

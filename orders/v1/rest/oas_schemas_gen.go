@@ -76,6 +76,7 @@ func (s *NewOrder) SetPayment(val OptNewPayment) {
 
 // Ref: #/components/schemas/NewOrderItem
 type NewOrderItem struct {
+	// 1 to 128 bytes of printable text.
 	Sku string `json:"sku"`
 	Qty int64  `json:"qty"`
 	// Minor units of the order's currency. Absent means 0.
