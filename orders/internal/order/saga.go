@@ -156,6 +156,11 @@ func (s *Service) replay(o *Order) (Result, error) {
 	if o.State == Pending && o.Lease.Live(s.now()) {
 		return Result{}, ErrInFlight
 	}
+	if o.Rejection != nil && o.Rejection.Code == ErrNoStock.Code {
+		// The order was given up, and its key became free, between the finding of the key and the reading of the order. The
+		// first request was told that nothing was taken; this one is told the same, and a repeat starts anew.
+		return Result{}, ErrNoStock
+	}
 	return Result{Order: o, Replayed: true}, nil
 }
 

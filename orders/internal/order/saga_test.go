@@ -296,6 +296,42 @@ func TestCancel(t *testing.T) {
 	})
 }
 
+// Two requests under one key at once, and Inventory is away: the one that found the other's order finds it given up, and is
+// told to start anew like the other, not to wait for an order that is about to be rejected.
+func TestRepeatOfAnOrderThatWasNotTakenIsNotTaken(t *testing.T) {
+	t.Parallel()
+	for _, settled := range []bool{false, true} {
+		away := true
+		s := newShop(3, func(call string) (error, error) {
+			if call == "reserve" && away {
+				return errLost, nil
+			}
+			return nil, nil
+		})
+		p := placement(1, 500)
+		p.Key = "k"
+		if _, err := s.Place(t.Context(), p); !errors.Is(err, ErrNoStock) {
+			t.Fatalf("got %v, want ErrNoStock", err)
+		}
+		away = false
+		if settled {
+			s.settle(t)
+		}
+		var first ID
+		for id := range s.store.orders {
+			first = id
+		}
+		s.store.keys["k"] = first // as the second request found it
+		if r, err := s.Place(t.Context(), p); !errors.Is(err, ErrNoStock) {
+			t.Errorf("got %+v, %v; want ErrNoStock", r.Order, err)
+		}
+		delete(s.store.keys, "k")
+		if r := mustPlace(t, s, p); r.Replayed || r.Order.State != Confirmed {
+			t.Errorf("started anew: %+v", r)
+		}
+	}
+}
+
 // Against an Inventory that does not know an order again, recovery must not reserve twice; and where it cannot help it,
 // after a crash, a refusal must not keep the money of the first time.
 func TestForgetfulInventory(t *testing.T) {
