@@ -115,7 +115,8 @@ func (o *outcome) count(replayed bool) {
 // end counts an order by the state that it has reached.
 func (o *outcome) end(order *ordersapi.Order) {
 	switch order.Status {
-	case ordersapi.OrderStatusConfirmed, ordersapi.OrderStatusCancelled: // cancelled since: it was confirmed
+	case ordersapi.OrderStatusConfirmed, ordersapi.OrderStatusCancelled, ordersapi.OrderStatusFulfilled, ordersapi.OrderStatusReturned:
+		// Whatever came after it, it was confirmed.
 		o.confirmed, o.valueMinor = true, order.TotalMinor
 	case ordersapi.OrderStatusRejected:
 		if order.Reason.Value == outOfStock {

@@ -250,7 +250,11 @@ func TestReplayFollowsAPendingOrderToItsEnd(t *testing.T) {
 		end  ordersapi.Order
 		want summary
 	}{
-		"confirmed":     {ordersapi.Order{Status: ordersapi.OrderStatusConfirmed, TotalMinor: 100}, summary{Confirmed: 1, Lines: 1, Units: 1, ValueMinor: 100}},
+		"confirmed": {ordersapi.Order{Status: ordersapi.OrderStatusConfirmed, TotalMinor: 100}, summary{Confirmed: 1, Lines: 1, Units: 1, ValueMinor: 100}},
+		// Somebody was fast: what was pending is confirmed, and more than that.
+		"cancelled":     {ordersapi.Order{Status: ordersapi.OrderStatusCancelled, TotalMinor: 100}, summary{Confirmed: 1, Lines: 1, Units: 1, ValueMinor: 100}},
+		"fulfilled":     {ordersapi.Order{Status: ordersapi.OrderStatusFulfilled, TotalMinor: 100}, summary{Confirmed: 1, Lines: 1, Units: 1, ValueMinor: 100}},
+		"returned":      {ordersapi.Order{Status: ordersapi.OrderStatusReturned, TotalMinor: 100}, summary{Confirmed: 1, Lines: 1, Units: 1, ValueMinor: 100}},
 		"out of stock":  {rejected("out_of_stock"), summary{OutOfStock: 1}},
 		"declined":      {rejected("payment_declined"), summary{Failed: 1}},
 		"never decided": {ordersapi.Order{Status: ordersapi.OrderStatusPending}, summary{Failed: 1}},
