@@ -910,7 +910,7 @@ func (x *OrderConfirmed) GetConfirmedAt() *timestamppb.Timestamp {
 type OrderRejected struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	OrderId string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
-	// out_of_stock, unknown_sku, payment_declined, payment_timeout, inventory_unavailable, cancelled.
+	// out_of_stock, unknown_sku, payment_declined, payment_timeout, inventory_timeout, inventory_unavailable, cancelled.
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	Shortages     []*Shortage            `protobuf:"bytes,3,rep,name=shortages,proto3" json:"shortages,omitempty"`
 	RejectedAt    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=rejected_at,json=rejectedAt,proto3" json:"rejected_at,omitempty"`

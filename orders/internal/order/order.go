@@ -119,7 +119,7 @@ func (o *Order) Settlement() Settlement {
 // Rejection says why an order was not served.
 type Rejection struct {
 	Kind      fault.Kind
-	Code      string // stable: out_of_stock, unknown_sku, payment_declined, payment_timeout, ...
+	Code      string // stable: out_of_stock, unknown_sku, payment_declined, payment_timeout, inventory_timeout, ...
 	Detail    string
 	Shortages []Shortage
 }

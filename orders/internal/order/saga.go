@@ -20,9 +20,9 @@ type Config struct {
 	Budget time.Duration
 	// Lease is how long a driver may be silent before another takes over: the budget and a half. 15 s.
 	Lease time.Duration
-	// PaymentDeadline is how long an order may stay pending before it is given up and its payment voided: a customer who
-	// waits longer has left. 15 min.
-	PaymentDeadline time.Duration
+	// Deadline is how long an order may stay pending before it is given up and its payment voided: a customer who waits longer
+	// has left. 15 min.
+	Deadline time.Duration
 	// Poll is how often recovery looks for work. 500 ms.
 	Poll time.Duration
 	// AnswerWait is how long a caller of Cancel, Fulfil or Return waits for what Inventory and Payments have to do. 2 s.
@@ -41,7 +41,7 @@ func (c Config) withDefaults() Config {
 	}
 	set(&c.Budget, 10*time.Second)
 	set(&c.Lease, 15*time.Second)
-	set(&c.PaymentDeadline, 15*time.Minute)
+	set(&c.Deadline, 15*time.Minute)
 	set(&c.Poll, 500*time.Millisecond)
 	set(&c.AnswerWait, 2*time.Second)
 	if c.Owner == "" {
@@ -174,8 +174,8 @@ func (s *Service) drive(ctx context.Context, o *Order, asked bool) error {
 		return s.undo(ctx, o)
 	}
 	now := s.now()
-	if now.Sub(o.PlacedAt) > s.cfg.PaymentDeadline {
-		return s.giveUp(ctx, o, Rejection{Kind: fault.Conflict, Code: "payment_timeout", Detail: "The payment's outcome was not known in time. Nothing is held or charged; place the order again, under another Idempotency-Key."})
+	if now.Sub(o.PlacedAt) > s.cfg.Deadline {
+		return s.giveUp(ctx, o, timeout(o))
 	}
 	held, shortages, err := s.reserve(ctx, o)
 	switch {
@@ -238,6 +238,14 @@ func (s *Service) pay(ctx context.Context, o *Order) error {
 		return s.giveUp(ctx, o, Rejection{Kind: fault.Conflict, Code: "payment_voided", Detail: "The payment of this order was voided before it was confirmed."})
 	}
 	return errOutcomeUnknown
+}
+
+// timeout is why an order that was pending for too long is given up: what it was last waiting for.
+func timeout(o *Order) Rejection {
+	if !o.Paid() {
+		return Rejection{Kind: fault.Conflict, Code: "inventory_timeout", Detail: "Stock could not be reserved in time. Nothing is held; place the order again, under another Idempotency-Key."}
+	}
+	return Rejection{Kind: fault.Conflict, Code: "payment_timeout", Detail: "The payment's outcome was not known in time. Nothing is held or charged; place the order again, under another Idempotency-Key."}
 }
 
 const codeDeclined = "payment_declined"

@@ -241,6 +241,38 @@ func TestSoldOut(t *testing.T) {
 	}
 }
 
+// An order of total 0 has no payment to wait for: what it did not get in time is its units.
+func TestDeadlineOfAFreeOrder(t *testing.T) {
+	t.Parallel()
+	s := newShop(10, func(call string) (error, error) {
+		if call == "reserve" {
+			return errLost, nil
+		}
+		return nil, nil
+	})
+	move := s.store.chaos
+	s.store.chaos = func(call string) (error, error) {
+		if call == "move" {
+			return errLost, nil // so that it is not given up at once
+		}
+		return nil, nil
+	}
+	r := mustPlace(t, s, placement(1, 0))
+	if r.Order.State != Pending {
+		t.Fatalf("placed: %+v", r.Order)
+	}
+	s.store.chaos = move
+	s.settle(t)
+	o := s.store.orders[r.Order.ID]
+	if o.State != Rejected || o.Rejection.Code != "inventory_timeout" || o.Rejection.Kind != fault.Conflict || strings.Contains(o.Rejection.Detail, "payment") {
+		t.Errorf("got %s %+v, want rejected with inventory_timeout, a conflict", o.State, o.Rejection)
+	}
+	if waited := o.DecidedAt.Sub(o.PlacedAt); waited < 15*time.Minute {
+		t.Errorf("it was given up after %v", waited)
+	}
+	s.promises(t, 10)
+}
+
 func TestPaymentDeadline(t *testing.T) {
 	t.Parallel()
 	s := newShop(10, func(call string) (error, error) {
