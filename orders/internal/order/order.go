@@ -19,11 +19,31 @@ import (
 	"github.com/orderkeep/orderkeep/internal/money"
 )
 
-// ID names an order: a UUIDv7, so that ids sort by time of placement.
+// ID names an order: a UUIDv7 with the time of its placement, so that ids sort by it and are found by it.
 type ID string
 
-// NewID makes an id.
-func NewID() ID { return ID(uuid.Must(uuid.NewV7()).String()) }
+// NewID makes an id of this moment.
+func NewID() ID { return IDAt(time.Now()) }
+
+// IDAt makes an id of a time, to the microsecond. It is the order's own time and not the clock's, which a library would keep from
+// going back: after the clock was set back ids and times would differ, and a list by time would miss orders.
+func IDAt(at time.Time) ID {
+	u, random := first(at), uuid.New()
+	copy(u[8:], random[8:])
+	return ID(u.String())
+}
+
+// FirstID is the lowest of all ids of a time.
+func FirstID(at time.Time) ID { return ID(first(at).String()) }
+
+func first(at time.Time) uuid.UUID {
+	us := max(0, at.UnixMicro())           // a time before 1970 has no id
+	ms, part := us/1000, us%1000*4096/1000 // RFC 9562, 6.2, method 3: 12 bits of what is below the millisecond
+	var u uuid.UUID
+	binary.BigEndian.PutUint64(u[:], uint64(ms)<<16|7<<12|uint64(part))
+	u[8] = 0x80 // the variant
+	return u
+}
 
 // Line is one line of an order. Lines of one SKU stay apart here; Inventory sums them.
 type Line struct {
@@ -221,7 +241,7 @@ func New(p Placement, now time.Time) (*Order, error) {
 		return nil, err
 	}
 	o := &Order{
-		ID: NewID(), State: Pending, Lines: p.Lines, Currency: p.Currency, TotalMinor: total, Customer: p.Customer,
+		ID: IDAt(now), State: Pending, Lines: p.Lines, Currency: p.Currency, TotalMinor: total, Customer: p.Customer,
 		Key: p.Key, CorrelationID: p.CorrelationID, PlacedAt: now,
 	}
 	if total > 0 {

@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
-	"github.com/google/uuid"
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/orders/internal/order"
 )
@@ -20,7 +18,7 @@ const orderColumns = `id, state, currency, total_minor, customer, provider, toke
 const (
 	getOrder = `SELECT ` + orderColumns + ` FROM orders WHERE id = $1`
 
-	// The bounds on id are the times of the filter in the form of UUIDv7: they keep a page from reading what is far away.
+	// The bounds on id are the times of the filter, as an id has the time of its order: they keep a page from reading what is far away.
 	listAll = `SELECT ` + orderColumns + ` FROM orders
 		WHERE id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4 ORDER BY id DESC LIMIT $5`
 	listByState = `SELECT ` + orderColumns + ` FROM orders
@@ -50,13 +48,11 @@ func (s *Store) Get(ctx context.Context, id order.ID) (*order.Order, error) {
 func (s *Store) List(ctx context.Context, f order.Filter) ([]*order.Order, error) {
 	before, lowest := "g", "" // "g" sorts after every hexadecimal digit
 	from, to := int64(0), int64(1)<<62
-	// Clocks of replicas differ a little, and an id is made a moment before its order's time is taken.
-	const slack = time.Minute
 	if !f.PlacedFrom.IsZero() {
-		from, lowest = f.PlacedFrom.UnixMicro(), idAt(f.PlacedFrom.Add(-slack))
+		from, lowest = f.PlacedFrom.UnixMicro(), string(order.FirstID(f.PlacedFrom))
 	}
 	if !f.PlacedBefore.IsZero() {
-		to, before = f.PlacedBefore.UnixMicro(), idAt(f.PlacedBefore.Add(slack))
+		to, before = f.PlacedBefore.UnixMicro(), string(order.FirstID(f.PlacedBefore))
 	}
 	if f.Before != "" && string(f.Before) < before {
 		before = string(f.Before)
@@ -77,16 +73,6 @@ func (s *Store) List(ctx context.Context, f order.Filter) ([]*order.Order, error
 		return s.read(ctx, listFulfilled, args...)
 	}
 	return s.read(ctx, listByState, append(args, state(0), state(1))...)
-}
-
-// idAt is the lowest UUIDv7 of a time.
-func idAt(t time.Time) string {
-	ms := max(0, t.UnixMilli())
-	var u uuid.UUID
-	for i := range 6 {
-		u[i] = byte(ms >> (40 - 8*i))
-	}
-	return u.String()
 }
 
 // Notes implements order.Records.

@@ -436,7 +436,8 @@ func TestList(t *testing.T) {
 		var all []order.ID // oldest first
 		for i := range 10 {
 			o := pending("")
-			o.PlacedAt = time.Now().UTC().Truncate(time.Microsecond).Add(time.Duration(i-10) * time.Millisecond)
+			o.PlacedAt = noon.Add(time.Duration(i) * time.Microsecond)
+			o.ID = order.IDAt(o.PlacedAt)
 			o.Customer = fmt.Sprintf("C-%d", i%2)
 			mustBegin(t, s, o)
 			all = append(all, o.ID)
@@ -477,6 +478,8 @@ func TestList(t *testing.T) {
 			{"a customer's confirmed", order.Filter{Limit: 100, Customer: "C-1", States: []order.State{order.Confirmed}}, pick(func(i int) bool { return i%2 == 1 && i%3 == 1 })},
 			{"from a time", order.Filter{Limit: 100, PlacedFrom: sixth.PlacedAt}, pick(func(i int) bool { return i >= 6 })},
 			{"before a time", order.Filter{Limit: 100, PlacedBefore: sixth.PlacedAt}, pick(func(i int) bool { return i < 6 })},
+			{"between two times", order.Filter{Limit: 100, PlacedFrom: sixth.PlacedAt, PlacedBefore: sixth.PlacedAt.Add(time.Microsecond)}, pick(func(i int) bool { return i == 6 })},
+			{"a customer's from a time", order.Filter{Limit: 100, Customer: "C-0", PlacedFrom: sixth.PlacedAt}, pick(func(i int) bool { return i >= 6 && i%2 == 0 })},
 			{"long ago", order.Filter{Limit: 100, PlacedBefore: noon.AddDate(-20, 0, 0)}, nil},
 		} {
 			t.Run(tc.name, func(t *testing.T) {
