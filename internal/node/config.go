@@ -185,17 +185,17 @@ func records(context string) []string {
 	return []string{context}
 }
 
-// files names the databases of the contexts that are files in the data directory.
-func (c Config) files(here []Context) []string {
-	var names []string
+// files are the paths of the contexts' databases on SQLite, by database.
+func (c Config) files(here []Context) map[string]string {
+	files := map[string]string{}
 	for _, x := range here {
 		for _, name := range records(x.Name) {
-			if c.db(name).value == "" {
-				names = append(names, name)
+			if path, ok := strings.CutPrefix(c.Database(name), "sqlite:"); ok {
+				files[name] = path
 			}
 		}
 	}
-	return names
+	return files
 }
 
 func listenMistake(address string) string {

@@ -24,7 +24,7 @@ func Run(ctx context.Context, cfg Config, contexts []Context, log *slog.Logger, 
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	unlock, err := lockData(cfg.Data, cfg.files(cfg.Here(contexts)))
+	unlock, err := cfg.lockData(cfg.files(cfg.Here(contexts)))
 	if err != nil {
 		return err
 	}

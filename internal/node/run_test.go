@@ -255,7 +255,15 @@ func TestRefusesToStart(t *testing.T) {
 		t.Parallel()
 		cfg := config(t)
 		start(t, cfg, inventory())
-		contains(t, startError(t, cfg, inventory()), "inventory in the data directory "+cfg.Data, "by process "+strconv.Itoa(os.Getpid()), "--data")
+		contains(t, startError(t, cfg, inventory()), "inventory at "+cfg.Data, "in use by process "+strconv.Itoa(os.Getpid()), "--data", "INVENTORY_DB")
+	})
+	t.Run("beside another process on the same file elsewhere", func(t *testing.T) {
+		t.Parallel()
+		first, second := config(t), config(t)
+		first.InventoryDB = "sqlite:" + filepath.Join(t.TempDir(), "there", "stock.db")
+		second.InventoryDB = first.InventoryDB
+		start(t, first, inventory())
+		contains(t, startError(t, second, inventory()), "there/stock.db", "in use by process "+strconv.Itoa(os.Getpid()), "INVENTORY_DB")
 	})
 	t.Run("on a port in use", func(t *testing.T) {
 		t.Parallel()
