@@ -252,6 +252,48 @@ func TestBreaker(t *testing.T) {
 			}
 		})
 	})
+	t.Run("counts the calls that one replica's death ends together as one", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			const onIt = 100
+			cut := fault.New(fault.Unavailable, "unavailable", "The connection was cut.")
+			var sent atomic.Int64
+			death := make(chan struct{})
+			target, conn := inventory(func(context.Context, string) error {
+				if sent.Add(1) > onIt {
+					return nil // from another replica
+				}
+				<-death
+				return cut
+			})
+			var failed atomic.Int64
+			var underWay sync.WaitGroup
+			for range onIt {
+				underWay.Go(func() {
+					if fault.Of(conn.Invoke(t.Context(), unknown, nil, nil)).Code == "inventory_unavailable" {
+						failed.Add(1)
+					}
+				})
+			}
+			synctest.Wait()
+			close(death)
+			underWay.Wait()
+			if failed.Load() != onIt || breaker(target, unknown) != "closed" {
+				t.Errorf("%d of %d have failed, breaker %s", failed.Load(), onIt, breaker(target, unknown))
+			}
+			if err := conn.Invoke(t.Context(), unknown, nil, nil); err != nil {
+				t.Errorf("the next call: %v", err)
+			}
+			// What fails after that does so anew.
+			sent.Store(0)
+			for range 10 {
+				_ = conn.Invoke(t.Context(), unknown, nil, nil)
+			}
+			if s := breaker(target, unknown); s != "open" {
+				t.Errorf("breaker %s after ten more", s)
+			}
+		})
+	})
 	t.Run("opens when half of many calls fail", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {

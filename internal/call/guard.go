@@ -33,7 +33,8 @@ type guard struct {
 	seats      bulkhead.Bulkhead[any]
 	retry      failsafe.Executor[any] // nil if the method is not repeatable
 	log        *slog.Logger
-	stranger   atomic.Bool // the peer did not speak the contract when it was asked last
+	stranger   atomic.Bool   // the peer did not speak the contract when it was asked last
+	cuts       atomic.Uint64 // times that the peer was found cut off
 }
 
 // refusal marks an error that the guard made itself: the peer was not asked.
@@ -96,7 +97,7 @@ func (g *guard) attempt(ctx context.Context, call func(context.Context) error) e
 		e.RetryAfter = max(g.gate.RemainingDelay(), time.Millisecond)
 		return e
 	}
-	start := time.Now()
+	start, cuts := time.Now(), g.cuts.Load()
 	attempt, cancel := context.WithTimeout(ctx, g.policy.Timeout)
 	defer cancel()
 	err := call(attempt)
@@ -112,19 +113,20 @@ func (g *guard) attempt(ctx context.Context, call func(context.Context) error) e
 	if errors.Is(err, fault.ErrContract) && !g.stranger.Swap(true) {
 		g.log.ErrorContext(ctx, "the peer speaks another contract: deploy versions that share one", "target", g.policy.Target, "asked", g.policy.Method, "answer", errors.Unwrap(err))
 	}
-	g.record(ctx, err, time.Since(start))
+	g.record(ctx, err, time.Since(start), cuts)
 	return err
 }
 
 // record tells the breaker what an error says about the peer. A peer that understood and refused is well. The caller's
 // own cancellation says nothing; so does a deadline that left the peer less than half of an attempt's time.
-func (g *guard) record(ctx context.Context, err error, took time.Duration) {
+func (g *guard) record(ctx context.Context, err error, took time.Duration, cuts uint64) {
 	switch {
 	case ctx.Err() != nil && (ctx.Err() == context.Canceled || took < g.policy.Timeout/2):
 		if g.gate.IsHalfOpen() {
 			// This was the probe, and it found nothing out: wait for the next one.
 			g.gate.Open()
 		}
+	case g.known(err, cuts):
 	case fault.KindOf(err) == fault.Unavailable && !errors.Is(err, fault.ErrContract):
 		g.gate.RecordFailure()
 		g.rate.RecordFailure()
@@ -132,6 +134,13 @@ func (g *guard) record(ctx context.Context, err error, took time.Duration) {
 		g.gate.RecordSuccess()
 		g.rate.RecordSuccess()
 	}
+}
+
+// known reports whether an error says that the peer was cut off when that was noted already, since the call began. A replica that dies
+// takes many calls with it at once, which is one piece of news: the next calls go to the others. A probe always has news.
+func (g *guard) known(err error, cuts uint64) bool {
+	cutOff := fault.Of(err).Code == g.policy.Target+"_unavailable"
+	return cutOff && !g.cuts.CompareAndSwap(cuts, cuts+1) && !g.gate.IsHalfOpen()
 }
 
 // named gives the errors of the wire itself the target's name, and keeps what the peer said.
