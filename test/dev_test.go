@@ -36,7 +36,7 @@ func TestMakeDevRunsTheServicesUntilItIsEnded(t *testing.T) {
 	d.edit(t, "cmd/inventory/main.go", "holds the stock", "holds all of the stock")
 	eventually(t, "Inventory is built and started again", func() bool { return d.says("inventory", "serving") == 2 })
 	d.ready(t)
-	want(t, s.place(t, "", paid(visa, one)), http.StatusCreated, "")
+	eventually(t, "Orders finds it again", func() bool { return s.place(t, "found again", paid(visa, one)).status == http.StatusCreated })
 	for name, starts := range map[string]int{"orders": 1, "payments": 1, "broker": 1} {
 		if n := d.says(name, "serving"); n != starts {
 			t.Errorf("%s was started %d times: the change was not in it", name, n)

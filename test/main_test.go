@@ -13,10 +13,10 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
-	os.Exit(built(m))
+	os.Exit(run(m))
 }
 
-func built(m *testing.M) int {
+func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "orderkeep")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
