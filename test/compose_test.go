@@ -63,8 +63,8 @@ func TestComposeSells(t *testing.T) {
 		e := environment(name)
 		p := start(t, launch{path: built(name), args: x.entry[1:], env: pairs(e)})
 		at[fmt.Sprintf("%s:310%d", name, strings.Index("oip", name[:1]))] = p.grpc
-		s.of[name] = &service{process: p}
-		s.services = append([]*service{s.of[name]}, s.services...)
+		s.of[name] = []*service{{process: p}}
+		s.services = append(s.of[name], s.services...)
 		eventually(t, name+" is well by the image's health check", func() bool {
 			_, _, code := launch{path: built(name), args: x.health[1:], env: []string{"ORDERKEEP_LISTEN=" + strings.TrimPrefix(p.url, "http://")}}.run(t, "")
 			return code == 0

@@ -56,7 +56,7 @@ func TestMakeDevRunsTheServicesUntilItIsEnded(t *testing.T) {
 	d.ends(t, func() error { return d.cmd.Process.Signal(syscall.SIGTERM) })
 }
 
-// dev is make dev in a copy of the repository, on ports and data of its own.
+// dev is make dev in a copy of the repository, on ports of its own.
 type dev struct {
 	dir   string
 	env   []string
@@ -86,7 +86,7 @@ func newDev(t *testing.T) *dev {
 		}
 	}
 	// As the program of these tests is built, so that there is little to compile.
-	d.env = []string{"CGO_ENABLED=0", "GOFLAGS=-trimpath", "ORDERKEEP_LOG_FORMAT=text", "DEV_DATA=" + filepath.Join(d.dir, "data")}
+	d.env = []string{"CGO_ENABLED=0", "GOFLAGS=-trimpath", "ORDERKEEP_LOG_FORMAT=text", "DEV_DATA="}
 	settings := []string{"ORDERS_PORT", "ORDERS_GRPC_PORT", "INVENTORY_PORT", "INVENTORY_GRPC_PORT", "PAYMENTS_PORT", "PAYMENTS_GRPC_PORT", "BROKER_PORT"}
 	for i, port := range quietPorts(t, len(settings)) {
 		d.ports[settings[i]] = port
@@ -160,7 +160,7 @@ func (d *dev) start(t *testing.T) *shop {
 	})
 	d.ready(t)
 	s := newShop(t)
-	s.data = filepath.Join(d.dir, "data")
+	s.data = filepath.Join(d.dir, "orderkeep-data", "dev")
 	for _, name := range []string{"orders", "inventory", "payments"} {
 		s.of[name] = []*service{{process: &process{url: d.url(name)}}}
 		if !strings.Contains(d.log.String(), d.url(name)) {
