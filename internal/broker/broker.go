@@ -23,6 +23,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 )
 
@@ -153,16 +154,19 @@ func (b *Bus) Started() bool {
 	return s != nil
 }
 
+// errAway is for whoever asks why the process is not ready, who may be a stranger: the address is for the log.
+var errAway = fault.New(fault.Unavailable, "broker_unavailable", "The broker that BROKER_URL names does not answer. Events wait until it does; look at the broker, and at the log.")
+
 // Ready fails while the broker is away, with the reason.
 func (b *Bus) Ready(ctx context.Context) error {
 	s, _, why := b.current()
 	if s == nil {
-		return fmt.Errorf("%s is away: %w", b.where, why)
+		return errAway.Because(fmt.Errorf("%s is away: %w", b.where, why))
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	if err := s.ping(ctx); err != nil {
-		return fmt.Errorf("%s does not answer: %w", b.where, err)
+		return errAway.Because(fmt.Errorf("%s does not answer: %w", b.where, err))
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/broker"
 	"github.com/orderkeep/orderkeep/internal/broker/brokertest"
 	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 )
 
@@ -109,8 +110,8 @@ func TestBusStartsWithoutItsBroker(t *testing.T) {
 		shelf := newShelf()
 		b, log := connectLogged(t, s.url, shelf.subscription("c", textType))
 		eventually(t, "the log says that the broker is away", func() bool { return strings.Contains(log.String(), "the broker is away") })
-		if err := b.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "is away") {
-			t.Errorf("ready: %v, want one that says that the broker is away", err)
+		if err := b.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "is away") || !strings.Contains(fault.Of(err).Detail, "BROKER_URL") {
+			t.Errorf("ready: %v, want one that says to all that the broker is away, and to the log which", err)
 		}
 		if b.Started() {
 			t.Error("a drain would wait for a broker that is not there")
