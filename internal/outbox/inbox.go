@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"runtime/debug"
 	"slices"
 	"sync/atomic"
@@ -29,6 +30,9 @@ const (
 	// maxAttempts and inboxBackoff together try for eight minutes on average, which a restart or a failover fits
 	// into, before a person is asked; the first attempts come fast, for what was only a hiccup.
 	maxAttempts = 10
+	// awayMost is the longest pause while what an event needs is away. It is waited for as long as that takes, and is told of
+	// once in a pause, so that the load is small and the effect comes soon after it is back.
+	awayMost = time.Minute
 	// inboxWorkers is how many subjects are handled at once: most handlers wait for a disk or a peer, and 16 of them
 	// leave the batch enough to share.
 	inboxWorkers = 16
@@ -51,7 +55,8 @@ var errNotFinished = errors.New("the handler returned no error, but its transact
 // Inbox stores a consumer's events and runs their handlers, those of one subject one at a time and in the order of
 // their arrival. An event whose handler fails is tried again, later and later, and its subject waits for it; after the
 // tenth failure it is parked, and its subject goes on without it, since one bad event must not stop all that
-// follow it for ever. Desk.Redrive brings it back.
+// follow it for ever. Desk.Redrive brings it back. A failure that is fault.Unavailable is none of the event's, and does not
+// count: a database or a provider that is away is waited for.
 type Inbox struct {
 	name     string
 	db       *db.DB
@@ -246,7 +251,7 @@ func (i *Inbox) handle(ctx context.Context, l *lane, seq int64) result {
 	ctx = telemetry.WithCorrelation(context.WithValue(ctx, causationKey{}, e.ID), e.CorrelationID)
 	handler, known := i.handlers[e.Type]
 	if !known {
-		return i.fail(ctx, l, seq, e, attempts, parked, fmt.Errorf("this program has no handler for events of type %s: redrive it with one that has", e.Type))
+		return i.fail(ctx, l, seq, e, attempts, parked, 0, fmt.Errorf("this program has no handler for events of type %s: redrive it with one that has", e.Type))
 	}
 	err = i.attempt(ctx, seq, e, handler)
 	if err == nil || errors.Is(err, errHandled) {
@@ -255,10 +260,19 @@ func (i *Inbox) handle(ctx context.Context, l *lane, seq int64) result {
 	if ctx.Err() != nil {
 		return result{lane: l, next: time.Now()} // stopping is not the event's failure
 	}
-	if attempts++; attempts >= maxAttempts {
-		return i.fail(ctx, l, seq, e, attempts, parked, err)
+	if fault.KindOf(err) == fault.Unavailable {
+		return i.fail(ctx, l, seq, e, max(1, attempts), waiting, untilBack(time.Since(e.Time)), err)
 	}
-	return i.fail(ctx, l, seq, e, attempts, waiting, err)
+	if attempts++; attempts >= maxAttempts {
+		return i.fail(ctx, l, seq, e, attempts, parked, 0, err)
+	}
+	return i.fail(ctx, l, seq, e, attempts, waiting, inboxBackoff.after(attempts), err)
+}
+
+// untilBack is the pause before another look at whether what an event needs is back: anything up to the event's age, and up to a
+// second for one whose publisher's clock is ahead.
+func untilBack(age time.Duration) time.Duration {
+	return rand.N(min(max(age, time.Second), awayMost)) + 1
 }
 
 const (
@@ -309,9 +323,9 @@ func markDone(tx *db.Tx, seq int64) error {
 	return err
 }
 
-// fail records a failed attempt and the state that the event is left in.
-func (i *Inbox) fail(ctx context.Context, l *lane, seq int64, e Event, attempts int, state string, cause error) result {
-	next := time.Now().Add(inboxBackoff.after(max(1, attempts)))
+// fail records a failed attempt, the state that the event is left in, and the pause before the next attempt.
+func (i *Inbox) fail(ctx context.Context, l *lane, seq int64, e Event, attempts int, state string, pause time.Duration, cause error) result {
+	next := time.Now().Add(pause)
 	err := i.write(ctx, func(tx *db.Tx) error {
 		_, err := tx.Exec(`UPDATE inbox SET state = $1, attempts = $2, next_at = $3, error = $4 WHERE seq = $5 AND state = 'waiting'`,
 			state, attempts, next.UnixMicro(), cause.Error(), seq)

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/db/dbtest"
+	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"pgregory.net/rapid"
@@ -264,6 +265,40 @@ func TestInboxParksAfterTenFailuresAndItsSubjectGoesOn(t *testing.T) {
 				t.Errorf("left over: %+v", s)
 			}
 		})
+	})
+}
+
+// What an event needs is away for longer than ten attempts take. Nobody has to bring the event back.
+func TestInboxWaitsForWhatIsAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := setup(t, dbtest.SQLite)
+		back := time.Now().Add(17 * time.Minute) // nine pauses are 16.4 at most
+		attempts := 0
+		inbox := h.inbox(func(ctx context.Context, e outbox.Event, done func(*db.Tx) error) error {
+			if attempts++; time.Now().Before(back) {
+				return fmt.Errorf("charge: %w", fault.New(fault.Unavailable, "provider_away", "The provider does not answer."))
+			}
+			return h.effect(ctx, e, done)
+		})
+		h.run(inbox.Run)
+		first, second := text(t.Context(), "s", "first"), text(t.Context(), "s", "second")
+		first.Time, second.Time = time.Now(), time.Now()
+		receive(t, inbox, first, second)
+		for time.Now().Before(back) {
+			time.Sleep(time.Minute)
+			if s := h.stats(t); s.parked > 0 {
+				t.Fatalf("%+v after %d attempts, want none parked", s, attempts)
+			}
+		}
+		time.Sleep(time.Minute + time.Second)
+		synctest.Wait()
+		if diff := cmp.Diff(map[string][]string{"s": {first.ID, second.ID}}, h.effects(t)); diff != "" {
+			t.Errorf("effects a minute after it was back (-want +got):\n%s", diff)
+		}
+		if attempts < 17 || attempts > 100 {
+			t.Errorf("%d attempts, want about two in each minute", attempts)
+		}
 	})
 }
 
