@@ -28,6 +28,9 @@ type launch struct {
 }
 
 func (l launch) command(t testing.TB) *exec.Cmd {
+	if err := noteSources(); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command(l.path, l.args...)
 	if cmd.Dir = l.dir; cmd.Dir == "" {
 		cmd.Dir = t.TempDir() // where a forgotten --data would end up
