@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -51,7 +52,11 @@ func killUnderLoad(t *testing.T, s *shop, rounds int) {
 	for round := range rounds {
 		// Between the first request and the end of the load every instant is as likely.
 		instant := time.Duration(chance.Int64N(int64(200 * time.Millisecond)))
-		asked := s.besiege(t, round, chance.Uint64(), instant)
+		asked := s.besiege(t, fmt.Sprintf("round-%d", round), chance.Uint64(), s.deal, func() {
+			wait := time.NewTimer(instant)
+			<-wait.C
+			s.services[round%len(s.services)].process.kill()
+		})
 		s.start(t)
 		l.settle(t, s, asked)
 		s.verify(t)
@@ -81,7 +86,7 @@ func fromEnv(t testing.TB, name string, otherwise int) int {
 	return n
 }
 
-// besieged is the stock of the crash test: one SKU lasts, one sells out in the first rounds, one in the middle.
+// besieged is the stock of those who are under fire: one SKU lasts, one sells out soon, one after a while.
 var besieged = map[string]int{"LASTS": 100_000_000, "SCARCE": 300, "HALF": 5_000}
 
 // layIn puts it on the shelf.
@@ -106,36 +111,49 @@ type request struct {
 	err    error // no answer
 }
 
-// besiege lets buyers buy until the process is killed, and returns all that they asked for.
-func (s *shop) besiege(t testing.TB, round int, seed uint64, instant time.Duration) []*request {
+// besiege lets buyers deal while something happens, and returns all that they asked for. A dealing that goes on when that has
+// happened is told by its context.
+func (s *shop) besiege(t testing.TB, name string, seed uint64, deal func(context.Context, *request), happens func()) []*request {
 	t.Helper()
 	var mu sync.Mutex
 	var asked []*request
-	killed, kill := context.WithCancel(t.Context())
-	defer kill()
+	over, end := context.WithCancel(t.Context())
 	var buyers sync.WaitGroup
 	for b := range buyersUnderFire {
 		buyers.Go(func() {
 			chance := rand.New(rand.NewPCG(seed, uint64(b)))
-			for n := 0; killed.Err() == nil; n++ {
-				r := choose(chance, fmt.Sprintf("round-%d-buyer-%d-order-%d", round, b, n))
+			for n := 0; over.Err() == nil; n++ {
+				r := choose(chance, fmt.Sprintf("%s-buyer-%d-order-%d", name, b, n))
 				mu.Lock()
 				asked = append(asked, r)
 				mu.Unlock()
-				r.answer, r.err = s.try(http.MethodPost, "/v1/orders", r.order, "Idempotency-Key", r.key)
-				if r.err == nil && r.then != "" && r.answer.status == http.StatusCreated {
-					_, _ = s.try(http.MethodPost, "/v1/orders/"+r.answer.OrderID+"/"+r.then, nil) // repeated when the dust has settled
-				}
+				deal(over, r)
 			}
 		})
 	}
-	wait := time.NewTimer(instant)
-	<-wait.C
-	s.services[round%len(s.services)].process.kill()
-	kill()
-	buyers.Wait()
+	func() {
+		defer buyers.Wait() // also if the test ends here
+		defer end()
+		happens()
+	}()
 	s.client.CloseIdleConnections()
 	return asked
+}
+
+// buy sends a request once.
+func (s *shop) buy(r *request) {
+	r.answer, r.err = s.try(http.MethodPost, "/v1/orders", r.order, "Idempotency-Key", r.key)
+}
+
+// deal sends a request, and what is to be done to its order, once.
+func (s *shop) deal(_ context.Context, r *request) {
+	s.buy(r)
+	if r.err != nil || r.answer.status != http.StatusCreated {
+		return
+	}
+	for _, verb := range verbs[r.then] {
+		_, _ = s.try(http.MethodPost, "/v1/orders/"+r.answer.OrderID+"/"+verb, nil) // repeated when the dust has settled
+	}
 }
 
 // choose makes one buyer's next request. The name stands in it as the customer, so that what became of it can be found.
@@ -143,8 +161,8 @@ func choose(chance *rand.Rand, name string) *request {
 	tokens := []string{visa, visa, visa, visa, "pm_card_chargeDeclined", "pm_simulated_slow_20ms"}
 	skus := []string{"LASTS", "LASTS", "SCARCE", "HALF", wrapping}
 	r := &request{}
-	if n := chance.IntN(10); n < 2 {
-		r.then = []string{"cancel", "fulfil"}[n]
+	if n := chance.IntN(10); n < 3 {
+		r.then = []string{"cancel", "fulfil", "return"}[n]
 	}
 	if chance.IntN(8) > 0 {
 		r.key = name
@@ -166,6 +184,9 @@ func choose(chance *rand.Rand, name string) *request {
 	return r
 }
 
+// verbs are what has to be done to a confirmed order, one after the other, for what is wanted of it.
+var verbs = map[string][]string{"cancel": {"cancel"}, "fulfil": {"fulfil"}, "return": {"fulfil", "return"}}
+
 // outcomes are the states that an order is in after what was done to it.
 var outcomes = map[string]state{"cancel": "cancelled", "fulfil": "fulfilled", "return": "returned"}
 
@@ -186,7 +207,7 @@ func (l *ledger) settle(t testing.TB, s *shop, asked []*request) {
 		first := r.answer
 		if r.err == nil && first.status == http.StatusCreated {
 			l.promised++
-			if o := s.get(t, "/v1/orders/"+first.OrderID); o.Status != "confirmed" && (r.then == "" || o.Status != outcomes[r.then]) {
+			if o := s.get(t, "/v1/orders/"+first.OrderID); o.Status != "confirmed" && !slices.ContainsFunc(verbs[r.then], func(verb string) bool { return o.Status == outcomes[verb] }) {
 				t.Errorf("it was answered 201, and is %v", o)
 			}
 		}
@@ -198,11 +219,24 @@ func (l *ledger) settle(t testing.TB, s *shop, asked []*request) {
 			}
 		}
 		if r.then != "" && r.answer.status == http.StatusCreated {
-			want(t, s.do(t, http.MethodPost, "/v1/orders/"+r.answer.OrderID+"/"+r.then, nil), http.StatusOK, "")
+			s.finish(t, r)
 		}
 	}
 	eventually(t, "no order is pending", func() bool { return len(s.newest(t, 1, "status=pending")) == 0 })
 	l.match(t, s, asked)
+}
+
+// finish does to an order what is still to be done to it, and the last of it once more.
+func (s *shop) finish(t testing.TB, r *request) {
+	t.Helper()
+	path := "/v1/orders/" + r.answer.OrderID
+	todo := verbs[r.then]
+	if s.get(t, path).Status != "confirmed" {
+		todo = todo[len(todo)-1:]
+	}
+	for _, verb := range todo {
+		want(t, s.do(t, http.MethodPost, path+"/"+verb, nil), http.StatusOK, "")
+	}
 }
 
 // repeat sends a request again until its outcome is known.

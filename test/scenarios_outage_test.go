@@ -30,10 +30,7 @@ func (s *shop) rush(t *testing.T, name string, half func()) []*request {
 			for i := next.Add(1) - 1; i < rushed; i = next.Add(1) - 1 {
 				r := choose(chance, fmt.Sprintf("%s-%d", name, i))
 				asked[i] = r
-				r.answer, r.err = s.try(http.MethodPost, "/v1/orders", r.order, "Idempotency-Key", r.key)
-				if r.err == nil && r.then != "" && r.answer.status == http.StatusCreated {
-					_, _ = s.try(http.MethodPost, "/v1/orders/"+r.answer.OrderID+"/"+r.then, nil) // repeated when the dust has settled
-				}
+				s.deal(t.Context(), r)
 				if ended.Add(1) == rushed/2 {
 					close(middle)
 				}

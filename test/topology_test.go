@@ -70,15 +70,21 @@ func oneProcess(t *testing.T, units int) *shop {
 // data directory included, and a client's requests reach now the one and now the other.
 func onPostgres(replicas int) func(t *testing.T, units int) *shop {
 	return func(t *testing.T, units int) *shop {
-		s := newShop(t)
-		s.env = databases(t)
-		for range replicas {
-			s.add(launch{path: program, args: s.serve(), env: s.env}, "orders", "inventory", "payments")
-		}
+		s := replicated(t, replicas)
 		s.start(t)
 		s.stock(t, units)
 		return s
 	}
+}
+
+// replicated is such a shop before its start.
+func replicated(t *testing.T, replicas int) *shop {
+	s := newShop(t)
+	s.env = databases(t)
+	for range replicas {
+		s.add(launch{path: program, args: s.serve(), env: s.env}, "orders", "inventory", "payments")
+	}
+	return s
 }
 
 // databases are the settings of a PostgreSQL database for each context.
@@ -138,28 +144,35 @@ func everyCallOverTCP(t *testing.T, units int) *shop {
 // can be cut, and events go through a broker.
 func threeProcesses(scheme string, open func(testing.TB) string) func(*testing.T, int) *shop {
 	return func(t *testing.T, units int) *shop {
-		s := newShop(t)
-		s.inventoryWire, s.paymentsWire = newWires(t, 1), newWires(t, 1)
-		broker := open(t)
-		own := func(context string, more ...string) *service {
-			args := append([]string{"--data", s.data, "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--broker-url", broker}, more...)
-			return s.add(launch{path: filepath.Join(filepath.Dir(program), context), args: args}, context)
-		}
-		// Orders first: it starts without the others, and ends before them.
-		own("orders", "--inventory-url", scheme+"://"+s.inventoryWire.addrs(), "--payments-url", scheme+"://"+s.paymentsWire.addrs())
-		for context, w := range map[string]*wire{"inventory": s.inventoryWire[0], "payments": s.paymentsWire[0]} {
-			own(context).started = func(p *process) {
-				if scheme == "grpc" {
-					w.lead(p.grpc)
-					return
-				}
-				w.lead(strings.TrimPrefix(p.url, "http://"))
-			}
-		}
+		s := split(t, scheme, open(t))
 		s.start(t)
 		s.stock(t, units)
 		return s
 	}
+}
+
+// split is such a shop before its start.
+func split(t *testing.T, scheme, broker string) *shop {
+	s := newShop(t)
+	s.inventoryWire, s.paymentsWire = newWires(t, 1), newWires(t, 1)
+	own := func(context string, more ...string) *service {
+		args := append([]string{"--data", s.data, "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--broker-url", broker}, more...)
+		return s.add(launch{path: filepath.Join(filepath.Dir(program), context), args: args}, context)
+	}
+	// Orders first: it starts without the others, and ends before them.
+	own("orders", "--inventory-url", scheme+"://"+s.inventoryWire.addrs(), "--payments-url", scheme+"://"+s.paymentsWire.addrs())
+	reach := func(w *wire, sv *service) {
+		sv.started = func(p *process) {
+			if scheme == "grpc" {
+				w.lead(p.grpc)
+				return
+			}
+			w.lead(strings.TrimPrefix(p.url, "http://"))
+		}
+	}
+	reach(s.inventoryWire[0], own("inventory"))
+	reach(s.paymentsWire[0], own("payments"))
+	return s
 }
 
 // ownBroker starts "orderkeep broker", which outlives the shop, and returns its URL.
