@@ -160,18 +160,26 @@ func TestFullDiskLosesNothing(t *testing.T) {
 	t.Parallel()
 	unshare, err := exec.LookPath("unshare")
 	if err != nil {
-		t.Skip("a small disk needs unshare(1); internal/db tests what a full one does to a database")
+		t.Skip("a small disk needs unshare(1); files that may not grow are tested everywhere")
 	}
 	s := newShop(t)
 	apart := []string{"--user", "--map-root-user", "--mount", "sh", "-c", smallDisk, s.data}
 	if out, err := exec.Command(unshare, append(apart, "true")...).CombinedOutput(); err != nil {
-		t.Skipf("this machine gives no file systems of one's own (%v: %s); internal/db tests what a full disk does to a database", err, out)
+		t.Skipf("this machine gives no file systems of one's own (%v: %s); files that may not grow are tested everywhere", err, out)
 	}
 	s.add(launch{path: unshare, args: append(append(apart, program), s.serve()...)}, "orders", "inventory", "payments")
 	s.start(t)
-	pid := s.process("orders").cmd.Process.Pid
-	s.stock(t, 1_000_000)
+	pid := strconv.Itoa(s.process("orders").cmd.Process.Pid)
+	ballast := fmt.Sprintf("/proc/%s/root%s/ballast", pid, s.data) // the disk is seen through the process that has it
+	losesNothing(t, s, "disk_full", func() { fill(t, ballast) }, func() error { return os.Remove(ballast) },
+		launch{path: "nsenter", args: []string{"--target", pid, "--user", "--preserve-credentials", "--mount", program, "verify", "--data", s.data}})
+}
 
+// losesNothing sells while no write goes through any more, after stop, for which orders are refused with a code, and then, after
+// resume, again.
+func losesNothing(t *testing.T, s *shop, code string, stop func(), resume func() error, verify launch) {
+	t.Helper()
+	s.stock(t, 1_000_000)
 	confirmed := map[string]string{} // key -> order
 	n := 0
 	next := func() (string, answer) {
@@ -187,11 +195,10 @@ func TestFullDiskLosesNothing(t *testing.T) {
 		_, a := next()
 		want(t, a, http.StatusCreated, "")
 	}
-	ballast := fmt.Sprintf("/proc/%d/root%s/ballast", pid, s.data) // the disk is seen through the process that has it
-	fill(t, ballast)
+	stop()
 	codes := map[string]int{}
 	var denied []string
-	eventually(t, "writes are refused because the disk is full", func() bool {
+	eventually(t, "writes are refused with "+code, func() bool {
 		key, a := next()
 		switch a.status {
 		case http.StatusCreated, http.StatusAccepted:
@@ -202,16 +209,16 @@ func TestFullDiskLosesNothing(t *testing.T) {
 				t.Errorf("it does not say when to come back: %v", a)
 			}
 		default:
-			t.Fatalf("on a full disk an order gets %v", a)
+			t.Fatalf("where no write goes through an order gets %v", a)
 		}
-		return codes["disk_full"] > 20
+		return codes[code] > 20
 	})
 	for _, id := range confirmed { // what was answered can be read
 		if o := s.get(t, "/v1/orders/"+id); o.Status != "confirmed" {
-			t.Errorf("on a full disk: %v", o)
+			t.Errorf("where no write goes through: %v", o)
 		}
 	}
-	if err := os.Remove(ballast); err != nil {
+	if err := resume(); err != nil {
 		t.Fatal(err)
 	}
 	for _, key := range denied {
@@ -232,14 +239,13 @@ func TestFullDiskLosesNothing(t *testing.T) {
 		}
 	}
 	s.hasAvailable(t, book, 1_000_000-len(live))
-	verify := launch{path: "nsenter", args: []string{"--target", strconv.Itoa(pid), "--user", "--preserve-credentials", "--mount", program, "verify", "--data", s.data}}
 	if out, log, code := verify.run(t, ""); code != 0 {
 		t.Errorf("verify exits with %d:\n%s%s", code, out, log)
 	}
 	if err := s.process("orders").stop(); err != nil { // it did have errors to complain about
 		t.Errorf("it does not end well: %v", err)
 	}
-	t.Logf("refused on a full disk: %v", codes)
+	t.Logf("refused where no write goes through: %v", codes)
 }
 
 // fill writes until there is no room.
