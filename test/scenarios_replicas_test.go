@@ -15,7 +15,7 @@ import (
 // market is a crowd that goes on buying, a book each time.
 type market struct {
 	shop   *shop
-	closed chan struct{}
+	close  func() // lets the buyers go when they have what they asked for
 	buyers sync.WaitGroup
 
 	mu     sync.Mutex
@@ -24,13 +24,23 @@ type market struct {
 	err    error
 }
 
-func openMarket(s *shop, buyers int) *market {
-	m := &market{shop: s, closed: make(chan struct{}), orders: map[string]string{}, upsets: map[string]int{}}
+// openMarket opens one until it is closed, or the test has failed.
+func openMarket(t testing.TB, s *shop, buyers int) *market {
+	closed := make(chan struct{})
+	m := &market{shop: s, orders: map[string]string{}, upsets: map[string]int{}}
+	m.close = sync.OnceFunc(func() {
+		close(closed)
+		m.buyers.Wait()
+		if m.err != nil {
+			t.Error(m.err)
+		}
+	})
+	t.Cleanup(m.close)
 	for b := range buyers {
 		m.buyers.Go(func() {
 			for n := 0; ; n++ {
 				select {
-				case <-m.closed:
+				case <-closed:
 					return
 				default:
 				}
@@ -95,22 +105,12 @@ func (m *market) sells(t testing.TB, more int) map[string]int {
 	return upsets
 }
 
-// close lets the buyers go when they have what they asked for.
-func (m *market) close(t testing.TB) {
-	t.Helper()
-	close(m.closed)
-	m.buyers.Wait()
-	if m.err != nil {
-		t.Error(m.err)
-	}
-}
-
 // standIn ends one replica of each service after the other while buyers buy, and starts it again. Whatever the replica was doing
 // for all, such as publishing events, the other one does while it is away.
 func standIn(t *testing.T, s *shop) {
 	const some = 40 // orders: hundreds of calls, half of which would be the absent one's
 	peers := map[string]wires{"inventory": s.inventoryWire, "payments": s.paymentsWire}
-	m := openMarket(s, 8)
+	m := openMarket(t, s, 8)
 	m.sells(t, some)
 	for context, ws := range peers {
 		for n, w := range ws {
@@ -121,9 +121,9 @@ func standIn(t *testing.T, s *shop) {
 	}
 	// Orders first: what a dead one was driving waits for its lease to end, and the rest can be looked at meanwhile.
 	for _, context := range []string{"orders", "inventory", "payments"} {
-		for _, kill := range []bool{true, false} {
-			// The first to start publishes and handles the events, unless it was ended already.
-			sv := s.of[context][0]
+		// The first to start publishes and handles the events, and after its death the second.
+		for n, kill := range []bool{true, false} {
+			sv := s.of[context][n]
 			what := "the drain of a replica of " + context
 			if kill {
 				what = "the death of a replica of " + context
@@ -141,13 +141,13 @@ func standIn(t *testing.T, s *shop) {
 			s.start(t)
 			s.allReady(t)
 			if ws := peers[context]; ws != nil {
-				before := ws[0].carried.Load()
-				eventually(t, "the replica that is back gets calls", func() bool { return ws[0].carried.Load() > before+4096 })
+				before := ws[n].carried.Load()
+				eventually(t, "the replica that is back gets calls", func() bool { return ws[n].carried.Load() > before+4096 })
 			}
 			m.sells(t, some)
 		}
 	}
-	m.close(t)
+	m.close()
 
 	sold := map[string]bool{}
 	for _, o := range s.orders(t, "status=confirmed") {
