@@ -22,13 +22,23 @@ type Process struct {
 // Spawn starts a process and waits until its output holds the word.
 func Spawn(t testing.TB, cmd *exec.Cmd, word string) *Process {
 	t.Helper()
-	p := &Process{cmd: cmd, watched: cmd.Args[0] == "sh"}
+	p, ok := try(t, cmd, word, "")
+	if !ok {
+		t.Fatalf("%s ended before it said %q:\n%s", cmd.Path, word, p.said.String())
+	}
+	return p
+}
+
+// try is Spawn for a process that may fail. One that a shell watches over does not end by itself then, and says the other word.
+func try(t testing.TB, cmd *exec.Cmd, word, failure string) (p *Process, ok bool) {
+	t.Helper()
+	p = &Process{cmd: cmd, watched: cmd.Args[0] == "sh"}
 	p.more = sync.NewCond(&p.mu)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.stdin, cmd.Stdout = stdin, p
+	p.stdin, cmd.Stdout, cmd.Stderr = stdin, p, p
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -39,10 +49,7 @@ func Spawn(t testing.TB, cmd *exec.Cmd, word string) *Process {
 		p.ended = true
 		p.more.Broadcast()
 	}()
-	if !p.says(word) {
-		t.Fatalf("%s ended before it said %q:\n%s", cmd.Path, word, p.said.String())
-	}
-	return p
+	return p, p.says(word, failure)
 }
 
 // Write takes the process's output.
@@ -53,12 +60,12 @@ func (p *Process) Write(b []byte) (int, error) {
 	return p.said.Write(b)
 }
 
-// says waits until the output holds the word; it is false if the process ends without it.
-func (p *Process) says(word string) bool {
+// says waits until the output holds the word; it is false if the process ends without it, or says that it has failed.
+func (p *Process) says(word, failure string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for !strings.Contains(p.said.String(), word) {
-		if p.ended {
+		if p.ended || failure != "" && strings.Contains(p.said.String(), failure) {
 			return false
 		}
 		p.more.Wait()

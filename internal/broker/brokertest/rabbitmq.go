@@ -97,7 +97,7 @@ func newServer(t testing.TB) (port int, start func(testing.TB) *Process) {
 	names := strconv.Itoa(FreePort(t))
 	env := append(os.Environ(), "HOME="+dir, "ERL_EPMD_PORT="+names, "ERL_EPMD_ADDRESS=127.0.0.1",
 		"RABBITMQ_NODENAME=test@localhost", "RABBITMQ_NODE_IP_ADDRESS=127.0.0.1", "RABBITMQ_NODE_PORT="+strconv.Itoa(port),
-		"RABBITMQ_DIST_PORT="+strconv.Itoa(FreePort(t)), "RABBITMQ_MNESIA_BASE="+filepath.Join(dir, "mnesia"),
+		"ERL_CRASH_DUMP="+filepath.Join(dir, "crash"), "RABBITMQ_MNESIA_BASE="+filepath.Join(dir, "mnesia"),
 		"RABBITMQ_LOG_BASE="+filepath.Join(dir, "log"), "RABBITMQ_LOGS=-", "RABBITMQ_CONF_ENV_FILE=/dev/null",
 		"RABBITMQ_CONFIG_FILE="+filepath.Join(dir, "none"), "RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(dir, "plugins"),
 		"RABBITMQ_ALLOW_INPUT=1") // with it the script becomes the server instead of waiting for it
@@ -111,7 +111,18 @@ func newServer(t testing.TB) (port int, start func(testing.TB) *Process) {
 	Spawn(t, watched(epmd+" -port "+names, "rm -rf '"+dir+"'"), "started")
 	return port, func(t testing.TB) *Process {
 		t.Helper()
-		return Spawn(t, watched(program+" -noinput", ""), "Server startup complete")
+		for range 5 { // somebody else may be faster to take a port
+			cmd := watched(program+" -noinput", "")
+			cmd.Env = append(cmd.Env, "RABBITMQ_DIST_PORT="+strconv.Itoa(FreePort(t)))
+			p, ok := try(t, cmd, "Server startup complete", "Kernel pid terminated")
+			if ok {
+				return p
+			}
+			p.Kill()
+			t.Logf("RabbitMQ did not start:\n%s", p.said.String())
+		}
+		t.Fatal("RabbitMQ does not start")
+		return nil
 	}
 }
 
