@@ -58,9 +58,10 @@ func openMarket(t testing.TB, s *shop, buyers int) *market {
 
 // buy asks under a key until the order is confirmed. Whom it asks may have gone away in the middle; the other replica then is next.
 func (m *market) buy(key string) error {
-	again := time.NewTicker(10 * time.Millisecond)
-	defer again.Stop()
-	for end := time.Now().Add(patience); ; <-again.C {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	orphan := false // the replica that drives the order has died: the others wait for its lease, and then answer as a recovery goes
+	for end := time.Now().Add(patience); ; <-tick.C {
 		a, err := m.shop.try(http.MethodPost, "/v1/orders", paid(visa, one), "Idempotency-Key", key)
 		m.mu.Lock()
 		if err == nil && a.status == http.StatusCreated {
@@ -68,15 +69,16 @@ func (m *market) buy(key string) error {
 			m.mu.Unlock()
 			return nil
 		}
-		waits := err == nil && a.Error == "idempotency_key_in_flight" // for the lease of whoever died with the order
 		switch {
 		case err != nil:
+			orphan = true
 			m.upsets["no answer"]++
-		case !waits:
+		case !orphan:
 			m.upsets[fmt.Sprint(a.status, " ", a.Error)]++
 		}
 		m.mu.Unlock()
-		if err == nil && !waits && a.status != http.StatusAccepted && a.status != http.StatusServiceUnavailable || time.Now().After(end) {
+		again := err != nil || a.status == http.StatusAccepted || a.status == http.StatusServiceUnavailable || a.Error == "idempotency_key_in_flight"
+		if !again || time.Now().After(end) {
 			return fmt.Errorf("the order under %s ends with %v, %w", key, a, err)
 		}
 	}
