@@ -27,7 +27,7 @@ const rabbitHeader = "cloudEvents:"
 type rabbitSession struct {
 	link
 	out, in *amqp.Connection
-	sockets []net.Conn
+	sockets sockets
 	prefix  string
 	log     *slog.Logger
 
@@ -115,7 +115,7 @@ func (s *rabbitSession) dial(a address, host, what string) (*amqp.Connection, er
 		Dial: func(network, addr string) (net.Conn, error) {
 			socket, err := amqp.DefaultDial(5*time.Second)(network, addr)
 			if err == nil {
-				s.sockets = append(s.sockets, socket)
+				s.sockets.add(socket)
 			}
 			return socket, err
 		},
@@ -130,11 +130,30 @@ func (s *rabbitSession) dial(a address, host, what string) (*amqp.Connection, er
 func (s *rabbitSession) exchange() string           { return s.prefix + ".events" }
 func (s *rabbitSession) queue(name string) string   { return s.prefix + ".consumer." + name }
 func (s *rabbitSession) dead(name string) string    { return s.queue(name) + ".dead" }
-func (s *rabbitSession) hangUp()                    { closeAll(s.sockets) }
+func (s *rabbitSession) hangUp()                    { s.sockets.close() }
 func (s *rabbitSession) ping(context.Context) error { return s.refusing() }
 
-func closeAll(sockets []net.Conn) {
-	for _, c := range sockets {
+// sockets are those of a session. It may be hung up while it dials: what comes after that is closed at once.
+type sockets struct {
+	mu     sync.Mutex
+	open   []net.Conn
+	closed bool
+}
+
+func (s *sockets) add(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open = append(s.open, c)
+	if s.closed {
+		_ = c.Close()
+	}
+}
+
+func (s *sockets) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, c := range s.open {
 		_ = c.Close() // all that is left to do with it
 	}
 }
