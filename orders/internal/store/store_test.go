@@ -512,7 +512,11 @@ func TestDatabaseRefusesWhatTheCodeMustNeverDo(t *testing.T) {
 		for _, q := range []string{
 			`UPDATE orders SET state = 'shipped'`,
 			`UPDATE orders SET total_minor = -1`,
+			`UPDATE orders SET state = 'undoing'`,
+			`UPDATE orders SET state = 'undoing', reject_code = 'out_of_stock', decided_at = 1`,
 			`UPDATE orders SET state = 'rejected', decided_at = 1`,
+			`UPDATE orders SET state = 'cancelled', decided_at = 1`,
+			`UPDATE orders SET state = 'cancelled', cancelled_at = 1`,
 			`UPDATE orders SET state = 'confirmed'`,
 			`UPDATE orders SET cancelled_at = 1`,
 			`UPDATE orders SET fulfilled_at = 1`,
