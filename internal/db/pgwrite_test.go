@@ -28,18 +28,26 @@ func bump(tx *db.Tx, k, by string) error {
 	return err
 }
 
-// Two processes write as fast as they can while the server ends their sessions at random instants. Whatever was reported as
-// done has happened exactly once, and whatever was not reported has not happened.
+// Two processes write as fast as they can while the server ends their sessions at random instants, and those of their repeats.
+// Whatever was reported as done has happened exactly once, and whatever was not reported has not happened.
 func TestWritesHappenOnceThoughSessionsAreKilled(t *testing.T) {
 	t.Parallel()
 	d, raw := setup(t, dbtest.Postgres)
 	replicas := []*db.DB{d, open(t, raw)}
 	killer := dbtest.Raw(t, raw)
 	ctx, stop := context.WithCancel(t.Context())
-	var killing, writing sync.WaitGroup
+	var killing sync.WaitGroup
+	var writing [2]sync.WaitGroup
 	var killed atomic.Int64
+	ended := [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)} // a write of the replica
 	killing.Go(func() {
-		for ctx.Err() == nil {
+		for round := 1; ctx.Err() == nil; round++ {
+			if round%3 == 0 {
+				// On a slow machine a session would never live long enough to write anything.
+				for _, e := range ended {
+					<-e
+				}
+			}
 			// Of the instants between two rounds the most are within a transaction: it takes some milliseconds, and the pause in between none.
 			r, err := killer.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity, pg_sleep(random() * 0.02)
 				WHERE application_name LIKE 'orderkeep %' AND usename = current_user`)
@@ -55,10 +63,14 @@ func TestWritesHappenOnceThoughSessionsAreKilled(t *testing.T) {
 	var mu sync.Mutex
 	done := map[string]bool{}
 	for w := range writers {
-		writing.Go(func() {
+		writing[w%2].Go(func() {
 			for i := range each {
 				by := fmt.Sprintf("%d-%d", w, i)
 				err := replicas[w%2].Write(context.Background(), func(tx *db.Tx) error { return bump(tx, "hot", by) })
+				select {
+				case ended[w%2] <- struct{}{}:
+				default:
+				}
 				if err != nil {
 					t.Errorf("%s: %v", by, err)
 					continue
@@ -69,7 +81,10 @@ func TestWritesHappenOnceThoughSessionsAreKilled(t *testing.T) {
 			}
 		})
 	}
-	writing.Wait()
+	for r, e := range ended {
+		writing[r].Wait()
+		close(e)
+	}
 	stop()
 	killing.Wait()
 	t.Logf("%d sessions killed", killed.Load())
