@@ -34,7 +34,7 @@ var (
 	transport = []string{"net/http/...", "google.golang.org/grpc/...", "github.com/ogen-go/...", "github.com/go-faster/..."}
 	// pure is what a domain may use of the platform: kinds of errors, the correlation id, the shape of an event, and
 	// the words that all domains share.
-	pure = []string{"internal/card", "internal/fault", "internal/money", "internal/outbox", "internal/telemetry"}
+	pure = []string{"internal/card", "internal/fault", "internal/lab", "internal/money", "internal/outbox", "internal/telemetry"}
 	// platform is all of internal/ but the command lines, which stand in front of the contexts and not under them.
 	platform = []string{"internal/...", "!internal/cli/...", "!internal/program"}
 )

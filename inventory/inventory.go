@@ -11,10 +11,10 @@ import (
 	"errors"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/httpd"
+	"github.com/orderkeep/orderkeep/internal/lab"
 	"github.com/orderkeep/orderkeep/internal/node"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/inventory/internal/serve"
@@ -32,7 +32,7 @@ func Context() node.Context {
 }
 
 func open(ctx context.Context, env node.Env) (*node.Service, error) {
-	st, err := store.Open(ctx, env.DB, env.Data, time.Now)
+	st, err := store.Open(ctx, env.DB, env.Data, lab.Now)
 	if err != nil {
 		return nil, err
 	}

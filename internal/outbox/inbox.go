@@ -15,6 +15,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/lab"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 )
 
@@ -92,6 +93,7 @@ func (i *Inbox) receive(ctx context.Context, events []Event) error {
 	if err != nil {
 		return fmt.Errorf("store %d events: %w", len(events), err)
 	}
+	lab.Point("inbox.stored")
 	poke(i.arrived)
 	return nil
 }
@@ -148,7 +150,7 @@ func (i *Inbox) work(ctx, handling context.Context, lease *db.Lease) {
 		} else if err == nil {
 			failing = false
 		}
-		now := time.Now()
+		now := lab.Now()
 		for lanes.running < inboxWorkers {
 			l := lanes.next(now)
 			if l == nil {
@@ -246,7 +248,7 @@ func (i *Inbox) handle(ctx context.Context, l *lane, seq int64) result {
 	case errors.Is(err, sql.ErrNoRows) || err == nil && state != waiting:
 		return result{lane: l, over: true} // another process was faster, or the row was removed
 	case err != nil:
-		return result{lane: l, next: time.Now().Add(inboxBackoff.after(1))}
+		return result{lane: l, next: lab.Now().Add(inboxBackoff.after(1))}
 	}
 	ctx = telemetry.WithCorrelation(context.WithValue(ctx, causationKey{}, e.ID), e.CorrelationID)
 	handler, known := i.handlers[e.Type]
@@ -255,13 +257,14 @@ func (i *Inbox) handle(ctx context.Context, l *lane, seq int64) result {
 	}
 	err = i.attempt(ctx, seq, e, handler)
 	if err == nil || errors.Is(err, errHandled) {
+		lab.Point("inbox.handled")
 		return result{lane: l, over: true}
 	}
 	if ctx.Err() != nil {
-		return result{lane: l, next: time.Now()} // stopping is not the event's failure
+		return result{lane: l, next: lab.Now()} // stopping is not the event's failure
 	}
 	if fault.KindOf(err) == fault.Unavailable {
-		return i.fail(ctx, l, seq, e, max(1, attempts), waiting, untilBack(time.Since(e.Time)), err)
+		return i.fail(ctx, l, seq, e, max(1, attempts), waiting, untilBack(lab.Now().Sub(e.Time)), err)
 	}
 	if attempts++; attempts >= maxAttempts {
 		return i.fail(ctx, l, seq, e, attempts, parked, 0, err)
@@ -325,12 +328,13 @@ func markDone(tx *db.Tx, seq int64) error {
 
 // fail records a failed attempt, the state that the event is left in, and the pause before the next attempt.
 func (i *Inbox) fail(ctx context.Context, l *lane, seq int64, e Event, attempts int, state string, pause time.Duration, cause error) result {
-	next := time.Now().Add(pause)
+	next := lab.Now().Add(pause)
 	err := i.write(ctx, func(tx *db.Tx) error {
 		_, err := tx.Exec(`UPDATE inbox SET state = $1, attempts = $2, next_at = $3, error = $4 WHERE seq = $5 AND state = 'waiting'`,
 			state, attempts, next.UnixMicro(), cause.Error(), seq)
 		return err
 	})
+	lab.Point("inbox.failed")
 	log := i.log.With("consumer", i.name, "eventId", e.ID, "type", e.Type, "subject", e.Subject, "attempts", attempts)
 	switch {
 	case err != nil:

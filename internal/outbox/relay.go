@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/lab"
 )
 
 const (
@@ -171,10 +172,12 @@ func (r *Relay) step(ctx context.Context) (int, error) {
 		if err := r.bus.Publish(ctx, events); err != nil {
 			return 0, err
 		}
+		lab.Point("relay.published")
 	}
 	if err := r.mark(ctx, waiting.seqs); err != nil {
 		return 0, err
 	}
+	lab.Point("relay.marked")
 	r.signal.send()
 	return len(waiting.seqs), nil
 }

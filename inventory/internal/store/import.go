@@ -12,6 +12,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/lab"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
@@ -60,6 +61,7 @@ func (s *Store) Import(ctx context.Context, file io.Reader) (Imported, error) {
 	if err != nil {
 		return Imported{}, fmt.Errorf("import: %w", err)
 	}
+	lab.Point("inventory.imported")
 	return done, nil
 }
 

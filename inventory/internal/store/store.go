@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/lab"
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
 )
 
@@ -125,6 +126,7 @@ func (s *Store) Reserve(ctx context.Context, pace Pace, ask stock.Ask) (stock.An
 	if err := s.do(ctx, pace, c); err != nil {
 		return stock.Answer{}, fmt.Errorf("reserve %s: %w", ask.ID, err)
 	}
+	lab.Point("inventory.reserved")
 	return c.answer, c.err
 }
 
@@ -145,6 +147,7 @@ func (s *Store) release(ctx context.Context, pace Pace, c *release) error {
 	if err := s.do(ctx, pace, c); err != nil {
 		return fmt.Errorf("release %s: %w", c.id, err)
 	}
+	lab.Point("inventory.released")
 	return c.err
 }
 
@@ -173,6 +176,7 @@ func (s *Store) commit(ctx context.Context, pace Pace, c *commit) error {
 	if err := s.do(ctx, pace, c); err != nil {
 		return fmt.Errorf("commit %s: %w", c.id, err)
 	}
+	lab.Point("inventory.committed")
 	return c.err
 }
 
@@ -186,5 +190,6 @@ func (s *Store) Adjust(ctx context.Context, pace Pace, a stock.Adjustment) (stoc
 	if err := s.do(ctx, pace, c); err != nil {
 		return stock.Adjusted{}, fmt.Errorf("adjust %s: %w", a.SKU, err)
 	}
+	lab.Point("inventory.adjusted")
 	return c.answer, c.err
 }

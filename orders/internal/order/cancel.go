@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/lab"
 )
 
 // Cancel takes an order back. A confirmed order becomes cancelled, and by its event Inventory and Payments give back
@@ -22,6 +23,7 @@ func (s *Service) Cancel(ctx context.Context, id ID, reason string) (*Order, err
 	}
 	if o.State == Confirmed {
 		err = s.end(ctx, o, Move{To: Cancelled, At: s.now(), Reason: reason, ReservedAt: o.ReservedAt})
+		lab.Point("orders.cancelled")
 	} else if o.State == Pending {
 		err = s.giveUp(ctx, o, Rejection{Kind: fault.Conflict, Code: codeCancelled, Detail: "The order was cancelled before it was confirmed."})
 		if err != nil && o.State == Undoing {

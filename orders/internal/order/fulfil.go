@@ -3,6 +3,8 @@ package order
 import (
 	"context"
 	"time"
+
+	"github.com/orderkeep/orderkeep/internal/lab"
 )
 
 // Fulfil hands a confirmed order over, whole. By its event Inventory takes the units off the shelf and Payments captures the
@@ -58,7 +60,9 @@ func (s *Service) advance(ctx context.Context, id ID, from State, m Move) (*Orde
 		return o, err
 	}
 	m.At, m.ReservedAt = s.now(), o.ReservedAt
-	return o, s.end(ctx, o, m)
+	err = s.end(ctx, o, m)
+	lab.Point("orders.advanced")
+	return o, err
 }
 
 // answered reports whether Inventory and Payments have said all that they will say about the order's present state.

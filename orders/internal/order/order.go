@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/orderkeep/orderkeep/internal/card"
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/lab"
 	"github.com/orderkeep/orderkeep/internal/money"
 )
 
@@ -23,7 +24,7 @@ import (
 type ID string
 
 // NewID makes an id of this moment.
-func NewID() ID { return IDAt(time.Now()) }
+func NewID() ID { return IDAt(lab.Now()) }
 
 // IDAt makes an id of a time, to the microsecond. It is the order's own time and not the clock's, which a library would keep from
 // going back: after the clock was set back ids and times would differ, and a list by time would miss orders.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/lab"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 )
 
@@ -48,7 +49,7 @@ func (c Config) withDefaults() Config {
 		c.Owner = string(NewID())
 	}
 	if c.Now == nil {
-		c.Now = time.Now
+		c.Now = lab.Now
 	}
 	return c
 }
@@ -195,6 +196,7 @@ func (s *Service) drive(ctx context.Context, o *Order, asked bool) error {
 		}
 		return s.end(ctx, o, Move{To: Rejected, At: s.now(), Rejection: refusal(shortages)})
 	}
+	lab.Point("orders.reserved")
 	if !held {
 		return s.giveUp(ctx, o, Rejection{Kind: fault.Conflict, Code: "reservation_released", Detail: "The reservation of this order was released before it was confirmed."})
 	}
@@ -228,6 +230,7 @@ func (s *Service) pay(ctx context.Context, o *Order) error {
 		}
 		return err
 	}
+	lab.Point("orders.authorized")
 	switch a.Outcome {
 	case Authorized:
 		now := s.now()
@@ -276,6 +279,7 @@ func (s *Service) giveUp(ctx context.Context, o *Order, r Rejection) error {
 	if err := s.end(ctx, o, m); err != nil || o.State != Undoing {
 		return err
 	}
+	lab.Point("orders.given_up")
 	return s.undo(ctx, o)
 }
 
@@ -296,6 +300,7 @@ func (s *Service) undo(ctx context.Context, o *Order) error {
 			return err
 		}
 	}
+	lab.Point("orders.given_back")
 	return s.end(ctx, o, Move{To: Rejected, At: s.now(), Rejection: o.Rejection, ReservedAt: o.ReservedAt})
 }
 
@@ -381,6 +386,7 @@ func (s *Service) park(ctx context.Context, o *Order, why error) {
 		// Its lease runs out by itself.
 		s.log.WarnContext(ctx, "park order", "orderId", o.ID, "error", err)
 	}
+	lab.Point("orders.parked")
 	o.Lease = Lease{Until: from}
 }
 

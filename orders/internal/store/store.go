@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/lab"
 	"github.com/orderkeep/orderkeep/orders/internal/order"
 )
 
@@ -68,6 +69,7 @@ func (s *Store) Begin(ctx context.Context, o *order.Order) (*order.Order, error)
 	if err := s.batch.Try(ctx, c); err != nil {
 		return nil, err
 	}
+	lab.Point("orders.begun")
 	switch {
 	case c.reused:
 		return nil, order.ErrReused
@@ -91,6 +93,7 @@ func (s *Store) Move(ctx context.Context, o *order.Order, m order.Move) (bool, e
 	if err := s.batch.Do(ctx, c); err != nil {
 		return false, err
 	}
+	lab.Point("orders.moved")
 	if c.ok && m.To != order.Undoing {
 		s.Appended()
 	}
@@ -153,6 +156,7 @@ func (s *Store) Claim(ctx context.Context, owner string, now, until time.Time, n
 	if err != nil {
 		return nil, err
 	}
+	lab.Point("orders.claimed")
 	claimed := make([]*order.Order, 0, len(ids))
 	for _, id := range ids {
 		o, err := s.Get(ctx, id)

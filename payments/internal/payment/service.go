@@ -11,6 +11,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/card"
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/lab"
 	"github.com/orderkeep/orderkeep/internal/money"
 )
 
@@ -144,7 +145,9 @@ func (s *Service) conclude(ctx context.Context, order string, last Decide, begin
 		if c.Step == "" {
 			return last(ctx, order, func(r *Record) error { return tell(r, s.now()) })
 		}
+		lab.Point("payments.due")
 		o, asked := s.ask(ctx, c)
+		lab.Point("payments.answered")
 		if asked == nil && slices.Contains(ends, o.State) {
 			return last(ctx, order, func(r *Record) error {
 				r.learn(c, o, nil, s.now())
@@ -167,8 +170,11 @@ func (s *Service) run(ctx context.Context, order string, begin func(*Record, tim
 	if err != nil || c.Step == "" {
 		return p, c, err
 	}
+	lab.Point("payments.begun")
 	o, asked := s.ask(ctx, c)
+	lab.Point("payments.asked")
 	p, err = s.note(ctx, c, o, asked)
+	lab.Point("payments.noted")
 	return p, c, err
 }
 
@@ -225,7 +231,7 @@ func (s *Service) note(ctx context.Context, c Call, o Outcome, asked error) (Pay
 }
 
 // now is what the database keeps: microseconds, UTC.
-func (s *Service) now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+func (s *Service) now() time.Time { return lab.Now().UTC().Truncate(time.Microsecond) }
 
 // check refuses what must not reach the store. Its errors repeat nothing of what the caller sent.
 func (s *Service) check(q Request) error {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/lab"
 	"github.com/orderkeep/orderkeep/payments/internal/payment"
 )
 
@@ -41,7 +42,7 @@ func Open(ctx context.Context, url string, now func() time.Time) (*Provider, err
 		return nil, err
 	}
 	if now == nil {
-		now = time.Now
+		now = lab.Now
 	}
 	return &Provider{db: d, batch: db.NewBatcher(d, apply), now: now}, nil
 }
@@ -169,6 +170,7 @@ func (p *Provider) change(ctx context.Context, key string, f func(*charge)) (o p
 		// The caller does not know what became of it, and asks again.
 		return payment.Outcome{}, false, errors.Join(payment.ErrUnknownOutcome, err)
 	}
+	lab.Point("provider.recorded")
 	return c.after.outcome(), c.changed, nil
 }
 
