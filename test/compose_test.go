@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"maps"
 	"net"
 	"net/http"
@@ -61,12 +62,12 @@ func TestComposeSells(t *testing.T) {
 	for _, name := range []string{"inventory", "payments", "orders"} { // Orders last, because the others' ports are not known before
 		x := images[name]
 		e := environment(name)
-		p := start(t, launch{path: built(name), args: x.entry[1:], env: pairs(e)})
-		at[fmt.Sprintf("%s:310%d", name, strings.Index("oip", name[:1]))] = p.grpc
+		p := stage.Start(t, stage.Launch{Path: built(name), Args: x.entry[1:], Env: pairs(e)})
+		at[fmt.Sprintf("%s:310%d", name, strings.Index("oip", name[:1]))] = p.GRPC
 		s.of[name] = []*service{{process: p}}
 		s.services = append(s.of[name], s.services...)
-		eventually(t, name+" is well by the image's health check", func() bool {
-			_, _, code := launch{path: built(name), args: x.health[1:], env: []string{"ORDERKEEP_LISTEN=" + strings.TrimPrefix(p.url, "http://")}}.run(t, "")
+		stage.Eventually(t, name+" is well by the image's health check", func() bool {
+			_, _, code := stage.Launch{Path: built(name), Args: x.health[1:], Env: []string{"ORDERKEEP_LISTEN=" + strings.TrimPrefix(p.URL, "http://")}}.Run(t, "")
 			return code == 0
 		})
 		if left, err := os.ReadDir(e["ORDERKEEP_DATA"]); err != nil || len(left) > 0 {
@@ -81,11 +82,11 @@ func TestComposeSells(t *testing.T) {
 		t.Errorf("no limit is in force: %v", a.header)
 	}
 	want(t, s.do(t, http.MethodPost, "/v1/orders/"+a.OrderID+"/fulfil", nil), http.StatusOK, "")
-	eventually(t, "Inventory and Payments hear of it, by NATS", func() bool {
+	stage.Eventually(t, "Inventory and Payments hear of it, by NATS", func() bool {
 		return s.get(t, "/v1/orders/"+a.OrderID).Settlement == "done"
 	})
 	tools := project.Services["orderkeep"]
-	if out, log, code := (launch{path: built("orderkeep"), args: tools.Command, env: pairs(environment("orderkeep"))}).run(t, ""); code != 0 || !strings.Contains(out, "every promise is kept") {
+	if out, log, code := (stage.Launch{Path: built("orderkeep"), Args: tools.Command, Env: pairs(environment("orderkeep"))}).Run(t, ""); code != 0 || !strings.Contains(out, "every promise is kept") {
 		t.Errorf("%v exits with %d:\n%s%s", tools.Command, code, out, log)
 	}
 	s.close(t)
@@ -136,7 +137,7 @@ func startNATS(t *testing.T, password string) string {
 		n.Shutdown()
 		n.WaitForShutdown()
 	})
-	if !n.ReadyForConnections(patience) {
+	if !n.ReadyForConnections(stage.Patience) {
 		t.Fatal("NATS does not answer")
 	}
 	res, err := http.Get("http://" + n.MonitorAddr().String() + "/healthz?js-enabled-only=true") //nolint:noctx // a server in this process
@@ -153,7 +154,7 @@ func startNATS(t *testing.T, password string) string {
 // startRedis runs the service's command, on another port, and returns where it answers.
 func startRedis(t *testing.T, s types.ServiceConfig) string {
 	t.Helper()
-	need(t, "redis-server")
+	stage.Need(t, "redis-server")
 	port := quietPorts(t, 1)[0]
 	command := []string(s.Command)
 	script := strings.Replace(command[2], "save \"\"\n", "save \"\"\nbind 127.0.0.1\nport "+port+"\n", 1)
@@ -191,7 +192,7 @@ func startRedis(t *testing.T, s types.ServiceConfig) string {
 // initPostgres runs the file that the service mounts for its first start on a real server, and returns where that has its socket.
 func initPostgres(t *testing.T, s types.ServiceConfig) string {
 	t.Helper()
-	psql := need(t, "psql")
+	psql := stage.Need(t, "psql")
 	admin := dbtest.Admin(t, "postgres")
 	var file string
 	for _, v := range s.Volumes {
@@ -200,7 +201,7 @@ func initPostgres(t *testing.T, s types.ServiceConfig) string {
 		}
 	}
 	run := func(env ...string) ([]byte, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), stage.Patience)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, psql, "--no-psqlrc", "--file", file, admin)
 		cmd.Env = append(os.Environ(), env...)

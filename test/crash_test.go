@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"fmt"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -28,7 +29,7 @@ const buyersUnderFire = 12
 func TestKillUnderLoadBreaksNoPromise(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	s.add(launch{path: program, args: s.serve()}, "orders", "inventory", "payments")
+	s.add(stage.Launch{Path: program, Args: s.serve()}, "orders", "inventory", "payments")
 	s.start(t)
 	killUnderLoad(t, s, fromEnv(t, roundsEnv, 100))
 }
@@ -55,7 +56,7 @@ func killUnderLoad(t *testing.T, s *shop, rounds int) {
 		asked := s.besiege(t, fmt.Sprintf("round-%d", round), chance.Uint64(), s.deal, func() {
 			wait := time.NewTimer(instant)
 			<-wait.C
-			s.services[round%len(s.services)].process.kill()
+			s.services[round%len(s.services)].process.Kill()
 		})
 		s.start(t)
 		l.settle(t, s, asked)
@@ -96,7 +97,7 @@ func (s *shop) layIn(t testing.TB) {
 	for sku, units := range besieged {
 		sheet += fmt.Sprintf("%s,,%d,true\n", sku, units)
 	}
-	if out, log, code := s.cli(t, sheet, "--url", s.process("inventory").url, "stock", "import", "-"); code != 0 {
+	if out, log, code := s.cli(t, sheet, "--url", s.process("inventory").URL, "stock", "import", "-"); code != 0 {
 		t.Fatalf("stock import exits with %d: %s%s", code, out, log)
 	}
 }
@@ -222,7 +223,7 @@ func (l *ledger) settle(t testing.TB, s *shop, asked []*request) {
 			s.finish(t, r)
 		}
 	}
-	eventually(t, "no order is pending", func() bool { return len(s.newest(t, 1, "status=pending")) == 0 })
+	stage.Eventually(t, "no order is pending", func() bool { return len(s.newest(t, 1, "status=pending")) == 0 })
 	l.match(t, s, asked)
 }
 
@@ -243,7 +244,7 @@ func (s *shop) finish(t testing.TB, r *request) {
 func (l *ledger) repeat(t testing.TB, s *shop, r *request) answer {
 	t.Helper()
 	var a answer
-	eventually(t, "the key "+r.key+" has its answer", func() bool {
+	stage.Eventually(t, "the key "+r.key+" has its answer", func() bool {
 		a = s.place(t, r.key, r.order)
 		return a.status != http.StatusAccepted && a.status != http.StatusServiceUnavailable && a.Error != "idempotency_key_in_flight"
 	})

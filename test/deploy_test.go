@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"maps"
 	"os"
 	"os/exec"
@@ -215,7 +216,7 @@ func (x image) faults(t testing.TB, target string, environment types.MappingWith
 	if env["ORDERKEEP_LISTEN"] == "" || strings.HasPrefix(env["ORDERKEEP_LISTEN"], "127.") {
 		wrong("it listens where nobody outside of the container can reach it")
 	}
-	if out, log, code := (launch{path: built(target), args: []string{"config"}, env: pairs(env)}).run(t, ""); code != 0 {
+	if out, log, code := (stage.Launch{Path: built(target), Args: []string{"config"}, Env: pairs(env)}).Run(t, ""); code != 0 {
 		wrong("it would not start: %s%s", out, log)
 	}
 	return all
@@ -242,7 +243,7 @@ func settings(t testing.TB, name string) []string {
 		if name != "orderkeep" && args[0] == "broker" {
 			continue
 		}
-		out, log, code := launch{path: built(name), args: args}.run(t, "")
+		out, log, code := stage.Launch{Path: built(name), Args: args}.Run(t, "")
 		if code != 0 {
 			t.Fatalf("%s %v: %s", name, args, log)
 		}

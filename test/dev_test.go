@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -19,7 +20,7 @@ import (
 func TestMakeDevRunsTheServicesUntilItIsEnded(t *testing.T) {
 	t.Parallel()
 	for _, program := range []string{"make", "sed", "stty"} {
-		need(t, program)
+		stage.Need(t, program)
 	}
 	d := newDev(t)
 	d.build(t)
@@ -29,21 +30,21 @@ func TestMakeDevRunsTheServicesUntilItIsEnded(t *testing.T) {
 	a := s.place(t, "k", paid(visa, one))
 	want(t, a, http.StatusCreated, "")
 	want(t, s.do(t, http.MethodPost, "/v1/orders/"+a.OrderID+"/fulfil", nil), http.StatusOK, "")
-	eventually(t, "Inventory and Payments hear of it, by the broker", func() bool {
+	stage.Eventually(t, "Inventory and Payments hear of it, by the broker", func() bool {
 		return s.get(t, "/v1/orders/"+a.OrderID).Settlement == "done"
 	})
 
 	d.edit(t, "cmd/inventory/main.go", "holds the stock", "holds all of the stock")
-	eventually(t, "Inventory is built and started again", func() bool { return d.says("inventory", "serving") == 2 })
+	stage.Eventually(t, "Inventory is built and started again", func() bool { return d.says("inventory", "serving") == 2 })
 	d.ready(t)
-	eventually(t, "Orders finds it again", func() bool { return s.place(t, "found again", paid(visa, one)).status == http.StatusCreated })
+	stage.Eventually(t, "Orders finds it again", func() bool { return s.place(t, "found again", paid(visa, one)).status == http.StatusCreated })
 	for name, starts := range map[string]int{"orders": 1, "payments": 1, "broker": 1} {
 		if n := d.says(name, "serving"); n != starts {
 			t.Errorf("%s was started %d times: the change was not in it", name, n)
 		}
 	}
 	d.edit(t, "cmd/payments/main.go", "os.Args", "so.Args")
-	eventually(t, "a build fails and says why", func() bool { return d.says("build", "undefined: so") == 1 })
+	stage.Eventually(t, "a build fails and says why", func() bool { return d.says("build", "undefined: so") == 1 })
 	want(t, s.place(t, "", paid(visa, one)), http.StatusCreated, "") // by the Payments that was there
 	d.edit(t, "cmd/payments/main.go", "so.Args", "os.Args")
 
@@ -63,7 +64,7 @@ type dev struct {
 	ports map[string]string // by name of the setting
 
 	cmd   *exec.Cmd
-	log   *journal
+	log   *stage.Journal
 	ended chan struct{}
 }
 
@@ -123,7 +124,7 @@ func free(port string) bool {
 // build builds the programs once, however long that takes.
 func (d *dev) build(t *testing.T) {
 	t.Helper()
-	if out, log, code := (launch{path: "tools/dev", args: []string{"build"}, env: d.env, dir: d.dir}).run(t, ""); code != 0 || !strings.Contains(out, "status 0") {
+	if out, log, code := (stage.Launch{Path: "tools/dev", Args: []string{"build"}, Env: d.env, Dir: d.dir}).Run(t, ""); code != 0 || !strings.Contains(out, "status 0") {
 		t.Fatalf("the build exits with %d:\n%s%s", code, out, log)
 	}
 }
@@ -131,7 +132,7 @@ func (d *dev) build(t *testing.T) {
 // start starts make dev and waits until all of it is ready. It and all that it started end with the test.
 func (d *dev) start(t *testing.T) *shop {
 	t.Helper()
-	d.cmd = launch{path: "make", args: []string{"dev"}, env: d.env, dir: d.dir}.command(t)
+	d.cmd = stage.Launch{Path: "make", Args: []string{"dev"}, Env: d.env, Dir: d.dir}.Command(t)
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as a terminal's shell does
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -144,9 +145,9 @@ func (d *dev) start(t *testing.T) *shop {
 		r.Close()
 		t.Fatal(err)
 	}
-	d.log, d.ended = newJournal(), make(chan struct{})
-	go func(cmd *exec.Cmd, log *journal, ended chan struct{}) {
-		log.read(r)
+	d.log, d.ended = stage.NewJournal(), make(chan struct{})
+	go func(cmd *exec.Cmd, log *stage.Journal, ended chan struct{}) {
+		log.Read(r)
 		r.Close()
 		_ = cmd.Wait() // make calls an interruption a failure
 		close(ended)
@@ -155,14 +156,14 @@ func (d *dev) start(t *testing.T) *shop {
 		_ = syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL) // the terminals of the services go with it, and they with those
 		<-d.ended
 		if t.Failed() {
-			t.Logf("make dev wrote:\n%s", d.log.tail())
+			t.Logf("make dev wrote:\n%s", d.log.Tail())
 		}
 	})
 	d.ready(t)
 	s := newShop(t)
 	s.data = filepath.Join(d.dir, "orderkeep-data", "dev")
 	for _, name := range []string{"orders", "inventory", "payments"} {
-		s.of[name] = []*service{{process: &process{url: d.url(name)}}}
+		s.of[name] = []*service{{process: &stage.Process{URL: d.url(name)}}}
 		if !strings.Contains(d.log.String(), d.url(name)) {
 			t.Errorf("it does not say where %s is", name)
 		}
@@ -177,10 +178,10 @@ func (d *dev) url(name string) string {
 // ready waits until the services and their broker are.
 func (d *dev) ready(t *testing.T) {
 	t.Helper()
-	client := http.Client{Timeout: patience}
+	client := http.Client{Timeout: stage.Patience}
 	defer client.CloseIdleConnections()
 	for _, name := range []string{"orders", "inventory", "payments"} {
-		eventually(t, name+" is ready", func() bool {
+		stage.Eventually(t, name+" is ready", func() bool {
 			res, err := client.Get(d.url(name) + "/readyz")
 			if err != nil {
 				return false
@@ -220,7 +221,7 @@ func (d *dev) ends(t *testing.T, end func() error) {
 	}
 	select {
 	case <-d.ended:
-	case <-time.After(patience):
+	case <-time.After(stage.Patience):
 		t.Fatal("it does not end")
 	}
 	for _, name := range []string{"orders", "inventory", "payments"} {

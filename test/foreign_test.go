@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"net/http"
 	"testing"
 )
@@ -10,7 +11,7 @@ import (
 func TestForeignOrdersSellsOurStock(t *testing.T) {
 	t.Parallel()
 	s := oneProcess(t, 50)
-	orders := &service{process: &process{url: "http://" + foreign(t, "orders.js", s.process("inventory").url)}}
+	orders := &service{process: &stage.Process{URL: "http://" + foreign(t, "orders.js", s.process("inventory").URL)}}
 	theirs := &shop{client: s.client, of: map[string][]*service{"orders": {orders}}}
 	for round := range sales {
 		got := map[string]int{}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"io"
 	"net"
 	"net/http"
@@ -68,7 +69,7 @@ func TestSlowClientsAreShownOut(t *testing.T) {
 	t.Parallel()
 	const crawlers = 100
 	s := newShop(t)
-	s.add(launch{path: program, args: s.serve("--read-timeout", "500ms")}, "orders", "inventory", "payments")
+	s.add(stage.Launch{Path: program, Args: s.serve("--read-timeout", "500ms")}, "orders", "inventory", "payments")
 	s.start(t)
 	s.stock(t, 5)
 	head := "POST /v1/orders HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\n"
@@ -124,7 +125,7 @@ func TestBuyerWhoHangsUpHasAnOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	var orders []listed
-	eventually(t, "the order is under way", func() bool {
+	stage.Eventually(t, "the order is under way", func() bool {
 		orders = s.orders(t, "")
 		return len(orders) > 0
 	})
@@ -140,7 +141,7 @@ func TestBuyerWhoHangsUpHasAnOrder(t *testing.T) {
 // dial connects to the shop. Reads end after a time that is far above what the server is told to wait.
 func (s *shop) dial(t *testing.T) net.Conn {
 	t.Helper()
-	c, err := net.Dial("tcp", strings.TrimPrefix(s.process("orders").url, "http://"))
+	c, err := net.Dial("tcp", strings.TrimPrefix(s.process("orders").URL, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,17 +168,17 @@ func TestFullDiskLosesNothing(t *testing.T) {
 	if out, err := exec.Command(unshare, append(apart, "true")...).CombinedOutput(); err != nil {
 		t.Skipf("this machine gives no file systems of one's own (%v: %s); files that may not grow are tested everywhere", err, out)
 	}
-	s.add(launch{path: unshare, args: append(append(apart, program), s.serve()...)}, "orders", "inventory", "payments")
+	s.add(stage.Launch{Path: unshare, Args: append(append(apart, program), s.serve()...)}, "orders", "inventory", "payments")
 	s.start(t)
-	pid := strconv.Itoa(s.process("orders").cmd.Process.Pid)
+	pid := strconv.Itoa(s.process("orders").Cmd.Process.Pid)
 	ballast := fmt.Sprintf("/proc/%s/root%s/ballast", pid, s.data) // the disk is seen through the process that has it
 	losesNothing(t, s, "disk_full", func() { fill(t, ballast) }, func() error { return os.Remove(ballast) },
-		launch{path: "nsenter", args: []string{"--target", pid, "--user", "--preserve-credentials", "--mount", program, "verify", "--data", s.data}})
+		stage.Launch{Path: "nsenter", Args: []string{"--target", pid, "--user", "--preserve-credentials", "--mount", program, "verify", "--data", s.data}})
 }
 
 // losesNothing sells while no write goes through any more, after stop, for which orders are refused with a code, and then, after
 // resume, again.
-func losesNothing(t *testing.T, s *shop, code string, stop func(), resume func() error, verify launch) {
+func losesNothing(t *testing.T, s *shop, code string, stop func(), resume func() error, verify stage.Launch) {
 	t.Helper()
 	s.stock(t, 1_000_000)
 	confirmed := map[string]string{} // key -> order
@@ -198,7 +199,7 @@ func losesNothing(t *testing.T, s *shop, code string, stop func(), resume func()
 	stop()
 	codes := map[string]int{}
 	var denied []string
-	eventually(t, "writes are refused with "+code, func() bool {
+	stage.Eventually(t, "writes are refused with "+code, func() bool {
 		key, a := next()
 		switch a.status {
 		case http.StatusCreated, http.StatusAccepted:
@@ -222,13 +223,13 @@ func losesNothing(t *testing.T, s *shop, code string, stop func(), resume func()
 		t.Fatal(err)
 	}
 	for _, key := range denied {
-		eventually(t, "orders are taken again without a restart", func() bool {
+		stage.Eventually(t, "orders are taken again without a restart", func() bool {
 			a := s.place(t, key, paid(visa, line{book, 1, 100}, line{record, 1, 100}))
 			confirmed[key] = a.OrderID
 			return a.status == http.StatusCreated
 		})
 	}
-	eventually(t, "no order is pending", func() bool { return len(s.newest(t, 1, "status=pending")) == 0 })
+	stage.Eventually(t, "no order is pending", func() bool { return len(s.newest(t, 1, "status=pending")) == 0 })
 	live := map[string]bool{}
 	for _, o := range s.orders(t, "status=confirmed") {
 		live[o.OrderID] = true
@@ -239,10 +240,10 @@ func losesNothing(t *testing.T, s *shop, code string, stop func(), resume func()
 		}
 	}
 	s.hasAvailable(t, book, 1_000_000-len(live))
-	if out, log, code := verify.run(t, ""); code != 0 {
+	if out, log, code := verify.Run(t, ""); code != 0 {
 		t.Errorf("verify exits with %d:\n%s%s", code, out, log)
 	}
-	if err := s.process("orders").stop(); err != nil { // it did have errors to complain about
+	if err := s.process("orders").Stop(); err != nil { // it did have errors to complain about
 		t.Errorf("it does not end well: %v", err)
 	}
 	t.Logf("refused where no write goes through: %v", codes)

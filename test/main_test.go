@@ -2,11 +2,9 @@ package test
 
 import (
 	"fmt"
-	"io/fs"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 )
 
@@ -26,32 +24,9 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	program = filepath.Join(dir, "orderkeep")
-	if err := compile("..", dir); err != nil {
+	if err := stage.Compile("..", dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
 }
-
-// compile builds the programs of the module in source.
-func compile(source, dir string, flags ...string) error {
-	build := exec.Command("go", append(append([]string{"build", "-trimpath", "-o", dir}, flags...), "./cmd/...")...)
-	build.Dir, build.Env = source, append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return nil
-}
-
-// noteSources looks at what the programs are made of, in a test that runs one. By what a test has looked at, go test knows whether
-// its last result still holds; what go build reads for TestMain does not count.
-var noteSources = sync.OnceValue(func() error {
-	for _, dir := range []string{"cmd", "internal", "orders", "inventory", "payments"} {
-		err := filepath.WalkDir(filepath.Join("..", dir), func(_ string, _ fs.DirEntry, err error) error { return err })
-		if err != nil {
-			return err
-		}
-	}
-	_, err := os.Stat("../go.mod")
-	return err
-})

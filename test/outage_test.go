@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -34,13 +35,13 @@ type mortal struct {
 
 // mortalOwn is "orderkeep broker".
 func mortalOwn(t testing.TB) *mortal {
-	data, listen := t.TempDir(), freeAddr(t)
-	var p *process
+	data, listen := t.TempDir(), stage.FreeAddr(t)
+	var p *stage.Process
 	return &mortal{
 		url:   "nats://" + listen,
-		start: func(t testing.TB) { p, _ = serveBroker(t, data, listen) },
-		stop:  func() { _ = p.stop() }, // how it ended is looked at when the test ends
-		kill:  func() { p.kill() },
+		start: func(t testing.TB) { p, _ = stage.ServeBroker(t, program, data, listen) },
+		stop:  func() { _ = p.Stop() }, // how it ended is looked at when the test ends
+		kill:  func() { p.Kill() },
 	}
 }
 
@@ -208,7 +209,7 @@ func (s *shop) holdsFigures(t *testing.T, p past) {
 
 // ready asks a service whether it is.
 func (s *shop) ready(sv *service) bool {
-	res, err := s.client.Get(sv.process.url + "/readyz")
+	res, err := s.client.Get(sv.process.URL + "/readyz")
 	if err != nil {
 		return false
 	}
@@ -400,14 +401,14 @@ func (w *witness) join(t testing.TB) {
 	t.Helper()
 	w.bus.Start()
 	t.Cleanup(w.bus.Close)
-	eventually(t, "the broker lets the witness in", func() bool { return w.bus.Ready(t.Context()) == nil })
+	stage.Eventually(t, "the broker lets the witness in", func() bool { return w.bus.Ready(t.Context()) == nil })
 }
 
 // has waits until it has heard as much as was told, and looks whether it is that.
 func (w *witness) has(t *testing.T, told []fact) {
 	t.Helper()
 	var heard []fact
-	eventually(t, "the witness has heard all that was told", func() bool {
+	stage.Eventually(t, "the witness has heard all that was told", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		heard = slices.Clone(w.facts)

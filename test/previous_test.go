@@ -3,6 +3,7 @@ package test
 import (
 	"errors"
 	"fmt"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,7 @@ func previous(t *testing.T) (dir, name string) {
 		}
 		return dir, named
 	}
-	need(t, "git")
+	stage.Need(t, "git")
 	repo := repository{".."}
 	v := version{commit: named}
 	if named == "" {
@@ -49,10 +50,10 @@ func build(t *testing.T, repo repository, v version) string {
 	if _, err := repo.git("archive", "--output", tarball, v.commit); err != nil {
 		t.Fatalf("%s: %v", v, err)
 	}
-	if out, err := exec.Command(need(t, "tar"), "-x", "-C", source, "-f", tarball).CombinedOutput(); err != nil {
+	if out, err := exec.Command(stage.Need(t, "tar"), "-x", "-C", source, "-f", tarball).CombinedOutput(); err != nil {
 		t.Fatalf("tar: %v\n%s", err, out)
 	}
-	if err := compile(source, dir, "-ldflags=-w"); err != nil { // nobody debugs them, and so they link faster
+	if err := stage.Compile(source, dir, "-ldflags=-w"); err != nil { // nobody debugs them, and so they link faster
 		t.Fatalf("%s: %v", v, err)
 	}
 	return dir
@@ -123,7 +124,7 @@ func (r repository) before() (version, error) {
 // made of.
 func TestTheVersionBeforeIsFoundInTheHistory(t *testing.T) {
 	t.Parallel()
-	need(t, "git")
+	stage.Need(t, "git")
 	const why = "nobody has it yet"
 	for name, c := range map[string]struct {
 		history [][]string // what git is told, in a repository with one commit
@@ -172,7 +173,7 @@ func TestTheVersionBeforeIsFoundInTheHistory(t *testing.T) {
 
 func TestAHistoryThatIsNotThereIsAskedFor(t *testing.T) {
 	t.Parallel()
-	need(t, "git")
+	stage.Need(t, "git")
 	full := newRepository(t)
 	full.must(t, commit("second")...)
 	shallow := repository{filepath.Join(t.TempDir(), "shallow")}

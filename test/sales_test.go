@@ -6,6 +6,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"io"
 	"net/http"
 	"net/url"
@@ -122,7 +123,7 @@ func TestSalesOfARealShop(t *testing.T) {
 func opened(t *testing.T, sheet string) *shop {
 	t.Helper()
 	s := newShop(t)
-	s.add(launch{path: program, args: s.serve()}, "orders", "inventory", "payments")
+	s.add(stage.Launch{Path: program, Args: s.serve()}, "orders", "inventory", "payments")
 	s.start(t)
 	if out, log, code := s.cli(t, "", "stock", "import", sheet); code != 0 {
 		t.Fatalf("stock import exits with %d: %s%s", code, out, log)

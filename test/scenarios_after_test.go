@@ -3,6 +3,8 @@ package test
 import (
 	"net/http"
 	"testing"
+
+	"github.com/orderkeep/orderkeep/test/stage"
 )
 
 // fulfilsInACrowd fulfils, cancels and returns the same orders at once, without a wait between a fulfilment and its return: what
@@ -16,7 +18,7 @@ func fulfilsInACrowd(t *testing.T, s *shop) {
 	gone := 0
 	for _, a := range placed {
 		var o answer
-		eventually(t, "order "+a.OrderID+" is answered", func() bool {
+		stage.Eventually(t, "order "+a.OrderID+" is answered", func() bool {
 			o = s.get(t, "/v1/orders/"+a.OrderID)
 			return o.Undo == "done" || o.Settlement == "done"
 		})

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strconv"
 	"testing"
+
+	"github.com/orderkeep/orderkeep/test/stage"
 )
 
 // accepted fails the test unless the order was taken: confirmed at once, or pending.
@@ -63,8 +65,8 @@ func cancelsPending(t *testing.T, s *shop) {
 		if end := s.ends(t, a.OrderID); end.Status != "cancelled" && (end.Status != "rejected" || end.Reason != "cancelled") {
 			t.Errorf("with %s it ends as %v", token, end)
 		}
-		eventually(t, "the units are back", func() bool { return s.get(t, "/v1/stock/"+book).Available == 5 })
-		eventually(t, "no money is held", func() bool {
+		stage.Eventually(t, "the units are back", func() bool { return s.get(t, "/v1/stock/"+book).Available == 5 })
+		stage.Eventually(t, "no money is held", func() bool {
 			p := s.get(t, "/v1/payments/"+a.OrderID)
 			return p.Status == "voided" && p.AuthorizedMinor == p.VoidedMinor
 		})
@@ -74,7 +76,7 @@ func cancelsPending(t *testing.T, s *shop) {
 func inventoryAway(t *testing.T, s *shop) {
 	o := paid(visa, line{book, 2, 1250})
 	want(t, s.place(t, "before", o), http.StatusCreated, "")
-	s.inventoryWire.sever()
+	s.inventoryWire.Sever()
 	for range 3 {
 		a := s.place(t, "k", o)
 		want(t, a, http.StatusServiceUnavailable, "inventory_unavailable")
@@ -83,9 +85,9 @@ func inventoryAway(t *testing.T, s *shop) {
 		}
 	}
 	want(t, s.place(t, "before", o), http.StatusCreated, "") // stored answers need nobody
-	s.inventoryWire.mend()
+	s.inventoryWire.Mend()
 	var a answer
-	eventually(t, "an order is taken under the key that was refused", func() bool {
+	stage.Eventually(t, "an order is taken under the key that was refused", func() bool {
 		a = s.place(t, "k", o)
 		return a.status != http.StatusServiceUnavailable
 	})
@@ -105,13 +107,13 @@ func inventoryAway(t *testing.T, s *shop) {
 }
 
 func paymentsAway(t *testing.T, s *shop) {
-	s.paymentsWire.sever()
+	s.paymentsWire.Sever()
 	a := s.place(t, "k", paid(visa, line{book, 2, 1250}))
 	want(t, a, http.StatusAccepted, "")
 	free := s.place(t, "", order{Items: []line{{SKU: book, Qty: 1}}}) // nobody else is kept waiting
 	want(t, free, http.StatusCreated, "")
 	s.hasAvailable(t, book, 2)
-	s.paymentsWire.mend()
+	s.paymentsWire.Mend()
 	if end := s.ends(t, a.OrderID); end.Status != "confirmed" {
 		t.Errorf("it ends as %v", end)
 	}

@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -56,7 +57,7 @@ func (s *shop) aftermath(t *testing.T) []*request {
 	}
 	back := asked[2].answer.OrderID
 	want(t, s.do(t, http.MethodPost, "/v1/orders/"+back+"/fulfil", nil), http.StatusOK, "")
-	eventually(t, "it has left, and is paid for", func() bool { return s.get(t, "/v1/orders/"+back).Settlement == "done" })
+	stage.Eventually(t, "it has left, and is paid for", func() bool { return s.get(t, "/v1/orders/"+back).Settlement == "done" })
 	return asked
 }
 
@@ -77,7 +78,7 @@ func (s *shop) mends(t *testing.T, asked []*request) {
 	l := &ledger{of: map[string]string{}}
 	l.settle(t, s, asked)
 	for _, r := range asked[:3] {
-		eventually(t, r.then+" is answered", func() bool {
+		stage.Eventually(t, r.then+" is answered", func() bool {
 			o := s.get(t, "/v1/orders/"+r.answer.OrderID)
 			return o.Status == outcomes[r.then] && o.Undo != "pending" && o.Settlement != "pending"
 		})
@@ -98,7 +99,7 @@ func (s *shop) onlyWaits(t *testing.T) {
 func (s *shop) moneyMoved(t *testing.T, after []*request) {
 	t.Helper()
 	for i, status := range []state{"voided", "captured", "refunded"} {
-		eventually(t, "a payment is "+string(status), func() bool {
+		stage.Eventually(t, "a payment is "+string(status), func() bool {
 			return s.get(t, "/v1/payments/"+after[i].answer.OrderID).Status == status
 		})
 	}
@@ -110,7 +111,7 @@ func (s *shop) moneyMoved(t *testing.T, after []*request) {
 func inventoryKilled(t *testing.T, s *shop) {
 	s.layIn(t)
 	asked := s.aftermath(t)
-	s.process("inventory").kill()
+	s.process("inventory").Kill()
 	s.asks(t, asked)
 	for _, path := range []string{"/v1/orders/" + asked[0].answer.OrderID, "/v1/orders/" + asked[0].answer.OrderID + "/timeline", "/v1/orders?status=confirmed", "/v1/events"} {
 		want(t, s.get(t, path), http.StatusOK, "")
@@ -119,7 +120,7 @@ func inventoryKilled(t *testing.T, s *shop) {
 	s.onlyWaits(t)
 	s.start(t)
 
-	asked = append(asked, s.rush(t, "before", s.process("inventory").kill)...)
+	asked = append(asked, s.rush(t, "before", s.process("inventory").Kill)...)
 	for range 20 { // twice what opens a breaker
 		a := s.place(t, "k", paid(visa, one))
 		want(t, a, http.StatusServiceUnavailable, "inventory_unavailable")
@@ -143,17 +144,17 @@ func inventoryKilled(t *testing.T, s *shop) {
 func paymentsKilled(t *testing.T, s *shop) {
 	s.layIn(t)
 	asked := s.aftermath(t)
-	s.process("payments").kill()
+	s.process("payments").Kill()
 	s.asks(t, asked)
 	for i, what := range []string{"stock_released", "stock_committed", "stock_returned"} { // Inventory has done its part
-		eventually(t, what, func() bool {
+		stage.Eventually(t, what, func() bool {
 			return strings.Contains(s.get(t, "/v1/orders/"+asked[i].answer.OrderID+"/timeline").text, what)
 		})
 	}
 	s.onlyWaits(t)
 	s.start(t)
 
-	asked = append(asked, s.rush(t, "before", s.process("payments").kill)...)
+	asked = append(asked, s.rush(t, "before", s.process("payments").Kill)...)
 	waits := &request{key: "waits", order: paid(visa, line{record, 3, 1250})}
 	waits.order.Customer = "waits"
 	waits.answer = s.place(t, waits.key, waits.order)
@@ -186,7 +187,7 @@ func paymentsKilled(t *testing.T, s *shop) {
 func ordersKilled(t *testing.T, s *shop) {
 	s.layIn(t)
 	asked := s.aftermath(t)
-	asked = append(asked, s.rush(t, "before", s.process("orders").kill)...)
+	asked = append(asked, s.rush(t, "before", s.process("orders").Kill)...)
 	if a, err := s.try(http.MethodGet, "/livez", nil); err == nil {
 		t.Fatalf("Orders answers %v: it was not killed", a)
 	}
@@ -204,10 +205,10 @@ func ordersKilled(t *testing.T, s *shop) {
 	s.start(t)
 
 	// The answers to what it told are to find it dead.
-	s.process("inventory").kill()
-	s.process("payments").kill()
+	s.process("inventory").Kill()
+	s.process("payments").Kill()
 	s.asks(t, asked[:3])
-	s.process("orders").kill()
+	s.process("orders").Kill()
 	s.of["inventory"][0].run(t)
 	s.of["payments"][0].run(t)
 	s.moneyMoved(t, asked)

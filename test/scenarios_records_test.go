@@ -3,6 +3,7 @@ package test
 import (
 	"encoding/json"
 	"fmt"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"math"
 	"net/http"
 	"slices"
@@ -76,7 +77,7 @@ func feedIsWhole(t *testing.T, s *shop) {
 		n += len(told)
 	}
 	var events []event
-	eventually(t, "every event is in the feed", func() bool {
+	stage.Eventually(t, "every event is in the feed", func() bool {
 		events = s.feed(t, "/v1/events")
 		return len(events) >= n
 	})
@@ -114,7 +115,7 @@ func correlates(t *testing.T, s *shop) {
 		"/v1/events/payments":  {"orderkeep.payments.v1.PaymentAuthorized", "orderkeep.payments.v1.PaymentVoided"},
 	} {
 		var told []string
-		eventually(t, feed+" tells what became of the order", func() bool {
+		stage.Eventually(t, feed+" tells what became of the order", func() bool {
 			told = nil
 			for _, e := range s.feed(t, feed) {
 				if e.Type == "orderkeep.inventory.v1.StockAdjusted" {
@@ -188,7 +189,7 @@ func drains(t *testing.T, s *shop) {
 			answers <- a
 		}()
 	}
-	eventually(t, "all orders are under way", func() bool { return len(s.orders(t, "status=pending")) == buyers })
+	stage.Eventually(t, "all orders are under way", func() bool { return len(s.orders(t, "status=pending")) == buyers })
 	s.close(t) // fails the test unless it ends well
 	for range buyers {
 		if a := <-answers; a.status != http.StatusCreated {

@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"maps"
 	"net/http"
 	"slices"
@@ -61,7 +62,7 @@ func (m *market) buy(key string) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	orphan := false // the replica that drives the order has died: the others wait for its lease, and then answer as a recovery goes
-	for end := time.Now().Add(patience); ; <-tick.C {
+	for end := time.Now().Add(stage.Patience); ; <-tick.C {
 		a, err := m.shop.try(http.MethodPost, "/v1/orders", paid(visa, one), "Idempotency-Key", key)
 		m.mu.Lock()
 		if err == nil && a.status == http.StatusCreated {
@@ -91,7 +92,7 @@ func (m *market) sells(t testing.TB, more int) map[string]int {
 	want, before := len(m.orders)+more, maps.Clone(m.upsets)
 	m.mu.Unlock()
 	upsets := map[string]int{}
-	eventually(t, fmt.Sprint(want, " orders are confirmed"), func() bool {
+	stage.Eventually(t, fmt.Sprint(want, " orders are confirmed"), func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if m.err != nil {
@@ -111,13 +112,13 @@ func (m *market) sells(t testing.TB, more int) map[string]int {
 // for all, such as publishing events, the other one does while it is away.
 func standIn(t *testing.T, s *shop) {
 	const some = 40 // orders: hundreds of calls, half of which would be the absent one's
-	peers := map[string]wires{"inventory": s.inventoryWire, "payments": s.paymentsWire}
+	peers := map[string]stage.Wires{"inventory": s.inventoryWire, "payments": s.paymentsWire}
 	m := openMarket(t, s, 8)
 	m.sells(t, some)
 	for context, ws := range peers {
 		for n, w := range ws {
-			if share := w.carried.Load(); share < ws.carried()/4 {
-				t.Errorf("replica %d of %s got %d bytes of %d", n, context, share, ws.carried())
+			if share := w.Carried.Load(); share < ws.Carried()/4 {
+				t.Errorf("replica %d of %s got %d bytes of %d", n, context, share, ws.Carried())
 			}
 		}
 	}
@@ -129,7 +130,7 @@ func standIn(t *testing.T, s *shop) {
 			what := "the drain of a replica of " + context
 			if kill {
 				what = "the death of a replica of " + context
-				sv.process.kill()
+				sv.process.Kill()
 			} else {
 				sv.stop(t)
 			}
@@ -143,8 +144,8 @@ func standIn(t *testing.T, s *shop) {
 			s.start(t)
 			s.allReady(t)
 			if ws := peers[context]; ws != nil {
-				before := ws[n].carried.Load()
-				eventually(t, "the replica that is back gets calls", func() bool { return ws[n].carried.Load() > before+4096 })
+				before := ws[n].Carried.Load()
+				stage.Eventually(t, "the replica that is back gets calls", func() bool { return ws[n].Carried.Load() > before+4096 })
 			}
 			m.sells(t, some)
 		}
@@ -177,15 +178,15 @@ func undoes(t testing.TB, s *shop) {
 		accepted(t, a)
 	}
 	want(t, s.do(t, http.MethodPost, "/v1/orders/"+a.OrderID+"/cancel", nil), http.StatusOK, "")
-	eventually(t, "Inventory and Payments have acted", func() bool { return s.get(t, "/v1/orders/"+a.OrderID).Undo == "done" })
+	stage.Eventually(t, "Inventory and Payments have acted", func() bool { return s.get(t, "/v1/orders/"+a.OrderID).Undo == "done" })
 }
 
 // allReady waits until each process that runs says that it is ready.
 func (s *shop) allReady(t testing.TB) {
 	t.Helper()
 	for _, sv := range s.services {
-		if !sv.process.gone() {
-			eventually(t, "it is ready", func() bool { return s.ready(sv) })
+		if !sv.process.Gone() {
+			stage.Eventually(t, "it is ready", func() bool { return s.ready(sv) })
 		}
 	}
 }
@@ -200,7 +201,7 @@ func countsInRedis(t *testing.T, s *shop) {
 	defer shared.Close()
 	for range s.of["orders"] {
 		// A machine that stands still for a moment makes a replica count for itself until a second later.
-		eventually(t, "a request is counted in Redis", func() bool {
+		stage.Eventually(t, "a request is counted in Redis", func() bool {
 			if err := shared.FlushDB(t.Context()).Err(); err != nil {
 				t.Fatal(err)
 			}

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/orderkeep/orderkeep/test/stage"
 )
 
 // scenario is something that a shop may expect, on any topology that has what it needs.
@@ -163,7 +165,7 @@ func cancels(t *testing.T, s *shop) {
 			t.Fatalf("cancelled: %v", c)
 		}
 	}
-	eventually(t, "units and money are back", func() bool { return s.get(t, "/v1/orders/"+placed.OrderID).Undo == "done" })
+	stage.Eventually(t, "units and money are back", func() bool { return s.get(t, "/v1/orders/"+placed.OrderID).Undo == "done" })
 	s.hasAvailable(t, book, 5)
 	if p := s.get(t, "/v1/payments/"+placed.OrderID); p.Status != "voided" || p.VoidedMinor != 2500 || p.CapturedMinor != 0 {
 		t.Errorf("the payment of a cancelled order: %v", p)
@@ -179,7 +181,7 @@ func cancels(t *testing.T, s *shop) {
 	want(t, s.do(t, http.MethodPost, "/v1/orders/"+declined.OrderID+"/cancel", nil), http.StatusConflict, "not_cancellable")
 	free := s.place(t, "", order{Items: []line{{SKU: book, Qty: 5}}})
 	want(t, s.do(t, http.MethodPost, "/v1/orders/"+free.OrderID+"/cancel", nil), http.StatusOK, "")
-	eventually(t, "units are back", func() bool { return s.get(t, "/v1/orders/"+free.OrderID).Undo == "done" })
+	stage.Eventually(t, "units are back", func() bool { return s.get(t, "/v1/orders/"+free.OrderID).Undo == "done" })
 	s.hasAvailable(t, book, 5)
 }
 
@@ -192,18 +194,18 @@ func cancelsMoney(t *testing.T, s *shop) {
 	if o := s.get(t, "/v1/orders/"+a.OrderID); o.Status != "cancelled" {
 		t.Errorf("looked up: %v", o)
 	}
-	eventually(t, "no money is held", func() bool {
+	stage.Eventually(t, "no money is held", func() bool {
 		p := s.get(t, "/v1/payments/"+a.OrderID)
 		return p.Status == "voided" && p.VoidedMinor == 2500
 	})
-	eventually(t, "the order is done", func() bool { return s.get(t, "/v1/orders/"+a.OrderID).Undo == "done" })
+	stage.Eventually(t, "the order is done", func() bool { return s.get(t, "/v1/orders/"+a.OrderID).Undo == "done" })
 	timeline := s.get(t, "/v1/orders/"+a.OrderID+"/timeline").text
 	if kept := strings.Contains(timeline, `"units_kept"`); kept != (s.of["inventory"] == nil) {
 		t.Errorf("the timeline says %s", timeline)
 	}
 	gone := s.place(t, "", order{Items: []line{{SKU: book, Qty: 1}}})
 	want(t, s.do(t, http.MethodPost, "/v1/orders/"+gone.OrderID+"/fulfil", nil), http.StatusOK, "")
-	eventually(t, "it is settled", func() bool { return s.get(t, "/v1/orders/"+gone.OrderID).Settlement == "done" })
+	stage.Eventually(t, "it is settled", func() bool { return s.get(t, "/v1/orders/"+gone.OrderID).Settlement == "done" })
 }
 
 func fulfilsAndReturns(t *testing.T, s *shop) {
@@ -217,7 +219,7 @@ func fulfilsAndReturns(t *testing.T, s *shop) {
 				t.Fatalf("%s: %v", verb, o)
 			}
 		}
-		eventually(t, "Inventory and Payments have acted", func() bool {
+		stage.Eventually(t, "Inventory and Payments have acted", func() bool {
 			o := s.get(t, "/v1/orders/"+a.OrderID)
 			return o.Undo != "pending" && o.Settlement != "pending"
 		})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"io"
 	"net/http"
 	"os"
@@ -18,7 +19,7 @@ import (
 
 // shop is Orderkeep under way, in some topology, as its users see it.
 type shop struct {
-	inventoryWire, paymentsWire wires // one to each replica; none where they cannot be cut
+	inventoryWire, paymentsWire stage.Wires // one to each replica; none where they cannot be cut
 
 	data     string   // the directory of the databases
 	env      []string // settings that verify needs as well
@@ -32,19 +33,19 @@ type shop struct {
 
 // service is a program of the shop.
 type service struct {
-	launch   launch
+	launch   stage.Launch
 	contexts []string     // for which it answers
 	mu       sync.RWMutex // held where the process is replaced by another
-	process  *process
-	started  func(*process) // after each start
-	old      bool           // of a version before this one, whose own faults are not for today's tests to find
+	process  *stage.Process
+	started  func(*stage.Process) // after each start
+	old      bool                 // of a version before this one, whose own faults are not for today's tests to find
 }
 
 func newShop(t testing.TB) *shop {
 	t.Helper()
 	// One idle connection for each buyer of the largest crowd.
 	wide := &http.Transport{MaxIdleConns: crowd, MaxIdleConnsPerHost: crowd}
-	s := &shop{data: t.TempDir(), of: map[string][]*service{}, client: &http.Client{Transport: wide, Timeout: patience}}
+	s := &shop{data: t.TempDir(), of: map[string][]*service{}, client: &http.Client{Transport: wide, Timeout: stage.Patience}}
 	t.Cleanup(wide.CloseIdleConnections)
 	return s
 }
@@ -55,8 +56,8 @@ func (s *shop) serve(more ...string) []string {
 }
 
 // add adds a program that answers for some contexts.
-func (s *shop) add(l launch, contexts ...string) *service {
-	sv := &service{launch: l, contexts: contexts, started: func(*process) {}}
+func (s *shop) add(l stage.Launch, contexts ...string) *service {
+	sv := &service{launch: l, contexts: contexts, started: func(*stage.Process) {}}
 	s.services = append(s.services, sv)
 	for _, c := range contexts {
 		s.of[c] = append(s.of[c], sv)
@@ -67,14 +68,14 @@ func (s *shop) add(l launch, contexts ...string) *service {
 // start starts what does not run.
 func (s *shop) start(t testing.TB) {
 	t.Helper()
-	fresh := map[*service]*process{}
+	fresh := map[*service]*stage.Process{}
 	for _, sv := range s.services {
-		if sv.process == nil || sv.process.gone() {
-			fresh[sv] = spawn(t, sv.launch)
+		if sv.process == nil || sv.process.Gone() {
+			fresh[sv] = stage.Spawn(t, sv.launch)
 		}
 	}
 	for sv, p := range fresh {
-		p.serves(t)
+		p.Serves(t)
 		sv.become(p)
 	}
 }
@@ -82,11 +83,11 @@ func (s *shop) start(t testing.TB) {
 // run starts a service that does not run.
 func (sv *service) run(t testing.TB) {
 	t.Helper()
-	sv.become(start(t, sv.launch))
+	sv.become(stage.Start(t, sv.launch))
 }
 
 // become replaces the process, of which others may ask for the address meanwhile.
-func (sv *service) become(p *process) {
+func (sv *service) become(p *stage.Process) {
 	sv.mu.Lock()
 	sv.process = p
 	sv.mu.Unlock()
@@ -94,7 +95,7 @@ func (sv *service) become(p *process) {
 }
 
 // now is the process, for those who come while it is replaced.
-func (sv *service) now() *process {
+func (sv *service) now() *stage.Process {
 	sv.mu.RLock()
 	defer sv.mu.RUnlock()
 	return sv.process
@@ -118,18 +119,18 @@ func (sv *service) stop(t testing.TB) {
 	t.Helper()
 	complain := t.Errorf
 	if sv.old {
-		sv.process.expected, complain = true, t.Logf
+		sv.process.Expected, complain = true, t.Logf
 	}
-	if err := sv.process.stop(); err != nil {
+	if err := sv.process.Stop(); err != nil {
 		complain("it does not end well: %v", err)
 	}
-	if n := sv.process.log.errors(); n > 0 {
+	if n := sv.process.Log.Errors(); n > 0 {
 		complain("%d errors in the log of a shop in which nothing broke", n)
 	}
 }
 
 // process is the first of those that answer for a context.
-func (s *shop) process(context string) *process { return s.of[context][0].process }
+func (s *shop) process(context string) *stage.Process { return s.of[context][0].process }
 
 // url is where a path of a context is. Its replicas get a request each in turn, as from a load balancer that knows who is there.
 func (s *shop) url(path string) string {
@@ -141,15 +142,15 @@ func (s *shop) url(path string) string {
 		context = "inventory"
 	}
 	replicas := s.of[context]
-	next := func() *process { return replicas[s.turn.Add(1)%uint64(len(replicas))].now() }
+	next := func() *stage.Process { return replicas[s.turn.Add(1)%uint64(len(replicas))].now() }
 	p := next()
 	for range replicas {
-		if !p.gone() {
+		if !p.Gone() {
 			break
 		}
 		p = next()
 	}
-	return p.url + path
+	return p.URL + path
 }
 
 // cli runs the command line against the shop.
@@ -159,9 +160,9 @@ func (s *shop) cli(t testing.TB, stdin string, args ...string) (stdout, stderr s
 	if p := s.process("orders"); s.door != "" {
 		env = append(env, "ORDERKEEP_URL="+s.door)
 	} else if p != nil {
-		env = append(env, "ORDERKEEP_URL="+p.url)
+		env = append(env, "ORDERKEEP_URL="+p.URL)
 	}
-	return launch{path: program, args: args, env: env}.run(t, stdin)
+	return stage.Launch{Path: program, Args: args, Env: env}.Run(t, stdin)
 }
 
 // verify proves the promises on the databases.
@@ -207,7 +208,7 @@ func (a audit) waits(rule string) int {
 func (s *shop) settles(t testing.TB) {
 	t.Helper()
 	var a audit
-	eventually(t, "nothing is on its way", func() bool {
+	stage.Eventually(t, "nothing is on its way", func() bool {
 		a = s.audited(t)
 		return len(a.OnItsWay) == 0
 	})
@@ -237,7 +238,7 @@ func (s *shop) stock(t testing.TB, units int) {
 	for _, sku := range shelf() {
 		sheet += fmt.Sprintf("%s,,%d,true\n", sku, units)
 	}
-	if out, log, code := s.cli(t, sheet, "--url", s.process("inventory").url, "stock", "import", "-"); code != 0 {
+	if out, log, code := s.cli(t, sheet, "--url", s.process("inventory").URL, "stock", "import", "-"); code != 0 {
 		t.Fatalf("stock import exits with %d: %s%s", code, out, log)
 	}
 }
@@ -381,7 +382,7 @@ func (s *shop) get(t testing.TB, path string) answer {
 func (s *shop) ends(t testing.TB, id string) answer {
 	t.Helper()
 	var a answer
-	eventually(t, "order "+id+" ends", func() bool {
+	stage.Eventually(t, "order "+id+" ends", func() bool {
 		a = s.get(t, "/v1/orders/"+id)
 		return a.status == http.StatusOK && a.Status != "pending"
 	})
@@ -449,7 +450,7 @@ func (s *shop) files(t testing.TB) map[string]string {
 		all[filepath.Base(path)] = string(text)
 	}
 	for _, sv := range s.services {
-		all["the log"] += sv.process.log.String()
+		all["the log"] += sv.process.Log.String()
 	}
 	return all
 }

@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"database/sql"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,22 +16,22 @@ import (
 )
 
 // refused starts a program that must not start, and looks for what it has to say.
-func refused(t *testing.T, l launch, wants ...string) {
+func refused(t *testing.T, l stage.Launch, wants ...string) {
 	t.Helper()
-	p := spawn(t, l)
+	p := stage.Spawn(t, l)
 	// It ends by itself with a failure, which is what is wanted here.
 	select {
-	case <-p.ended:
-	case <-p.log.await("serving"):
+	case <-p.Ended:
+	case <-p.Log.Await("serving"):
 		t.Fatal("it serves")
-	case <-time.After(patience):
-		t.Fatalf("it neither serves nor ends:\n%s", p.log)
+	case <-time.After(stage.Patience):
+		t.Fatalf("it neither serves nor ends:\n%s", p.Log)
 	}
-	p.expected = true
-	if code := p.cmd.ProcessState.ExitCode(); code != 1 {
+	p.Expected = true
+	if code := p.Cmd.ProcessState.ExitCode(); code != 1 {
 		t.Errorf("it exits with %d, want 1", code)
 	}
-	text := p.log.String()
+	text := p.Log.String()
 	for _, w := range wants {
 		if !strings.Contains(text, w) {
 			t.Errorf("it does not say %q:\n%s", w, text)
@@ -64,15 +65,15 @@ func TestStartThatCannotBeSaysWhyAndHarmsNothing(t *testing.T) {
 	t.Run("beside another process on the same directory", func(t *testing.T) {
 		t.Parallel()
 		s := sold(t)
-		refused(t, launch{path: program, args: s.serve()}, s.data, "in use", strconv.Itoa(s.process("orders").cmd.Process.Pid), "--data")
+		refused(t, stage.Launch{Path: program, Args: s.serve()}, s.data, "in use", strconv.Itoa(s.process("orders").Cmd.Process.Pid), "--data")
 		unharmed(t, s)
 	})
 	t.Run("on a port in use", func(t *testing.T) {
 		t.Parallel()
 		s := sold(t)
-		addr := strings.TrimPrefix(s.process("orders").url, "http://")
+		addr := strings.TrimPrefix(s.process("orders").URL, "http://")
 		other := t.TempDir()
-		refused(t, launch{path: program, args: []string{"serve", "--data", other, "--listen", addr}}, addr, "in use", "--listen")
+		refused(t, stage.Launch{Path: program, Args: []string{"serve", "--data", other, "--listen", addr}}, addr, "in use", "--listen")
 		unharmed(t, s)
 	})
 	t.Run("on a database of a later version", func(t *testing.T) {
@@ -80,7 +81,7 @@ func TestStartThatCannotBeSaysWhyAndHarmsNothing(t *testing.T) {
 		s := sold(t)
 		s.close(t)
 		edit(t, filepath.Join(s.data, "orders.db"), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, true)`)
-		refused(t, launch{path: program, args: s.serve()}, "database_from_the_future", "99999", "orders", "restore a backup")
+		refused(t, stage.Launch{Path: program, Args: s.serve()}, "database_from_the_future", "99999", "orders", "restore a backup")
 		if _, log, code := s.cli(t, "", "verify"); code != 1 || !strings.Contains(log, "database_from_the_future") {
 			t.Errorf("verify exits with %d: %s", code, log)
 		}
@@ -93,7 +94,7 @@ func TestStartThatCannotBeSaysWhyAndHarmsNothing(t *testing.T) {
 		s := sold(t)
 		s.close(t)
 		swapped := []string{"ORDERS_DB=sqlite:" + filepath.Join(s.data, "inventory.db"), "INVENTORY_DB=sqlite:" + filepath.Join(s.data, "orders.db")}
-		refused(t, launch{path: program, args: s.serve(), env: swapped}, "foreign_database", "inventory", "orders")
+		refused(t, stage.Launch{Path: program, Args: s.serve(), Env: swapped}, "foreign_database", "inventory", "orders")
 		s.start(t)
 		unharmed(t, s)
 	})
@@ -105,7 +106,7 @@ func TestStartThatCannotBeSaysWhyAndHarmsNothing(t *testing.T) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		refused(t, launch{path: program, args: s.serve()}, "not_a_database", "payments")
+		refused(t, stage.Launch{Path: program, Args: s.serve()}, "not_a_database", "payments")
 		if now, err := os.ReadFile(path); err != nil || string(now) != string(text) {
 			t.Errorf("the file was changed: %v", err)
 		}
@@ -113,7 +114,7 @@ func TestStartThatCannotBeSaysWhyAndHarmsNothing(t *testing.T) {
 	t.Run("with settings that are wrong, all of them named", func(t *testing.T) {
 		t.Parallel()
 		s := newShop(t)
-		refused(t, launch{path: program, args: append(s.serve(), "--read-timeout", "0s"), env: []string{"PAYMENTS_URL=ftp://till"}}, "--read-timeout", "PAYMENTS_URL")
+		refused(t, stage.Launch{Path: program, Args: append(s.serve(), "--read-timeout", "0s"), Env: []string{"PAYMENTS_URL=ftp://till"}}, "--read-timeout", "PAYMENTS_URL")
 		if files, err := os.ReadDir(s.data); err != nil || len(files) > 0 {
 			t.Errorf("it has made %v before it looked at its settings: %v", files, err)
 		}

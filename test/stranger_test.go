@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/orderkeep/orderkeep/test/stage"
 	"google.golang.org/grpc"
 )
 
@@ -23,13 +24,6 @@ func stranger(t *testing.T, service string) string {
 	return l.Addr().String()
 }
 
-// relead takes a wire from one peer to another.
-func (w *wire) relead(addr string) {
-	w.sever()
-	w.lead(addr)
-	w.mend()
-}
-
 // A peer of another major contract version is refused by name, and nothing is lost: orders wait for one that shares a version.
 func TestPeerOfAnotherMajorVersionIsRefused(t *testing.T) {
 	t.Parallel()
@@ -37,8 +31,8 @@ func TestPeerOfAnotherMajorVersionIsRefused(t *testing.T) {
 	orders := s.process("orders")
 	says := func(what string) {
 		t.Helper()
-		eventually(t, "the log of Orders names "+what, func() bool {
-			for line := range strings.Lines(orders.log.String()) {
+		stage.Eventually(t, "the log of Orders names "+what, func() bool {
+			for line := range strings.Lines(orders.Log.String()) {
 				if strings.Contains(line, "the peer speaks another contract") && strings.Contains(line, what) {
 					return true
 				}
@@ -47,29 +41,29 @@ func TestPeerOfAnotherMajorVersionIsRefused(t *testing.T) {
 		})
 	}
 
-	s.inventoryWire[0].relead(stranger(t, "orderkeep.inventory.v2.InventoryService"))
+	s.inventoryWire[0].Relead(stranger(t, "orderkeep.inventory.v2.InventoryService"))
 	var a answer
-	eventually(t, "the order is refused because of the contract", func() bool { // at first the peer that was there is missed
+	stage.Eventually(t, "the order is refused because of the contract", func() bool { // at first the peer that was there is missed
 		a = s.place(t, "k", paid(visa, one))
 		return a.Error == "contract_mismatch"
 	})
 	want(t, a, http.StatusServiceUnavailable, "contract_mismatch")
 	says("orderkeep.inventory.v1.InventoryService/Reserve")
-	s.inventoryWire[0].relead(s.process("inventory").grpc)
-	eventually(t, "the key is free for one that shares a version", func() bool {
+	s.inventoryWire[0].Relead(s.process("inventory").GRPC)
+	stage.Eventually(t, "the key is free for one that shares a version", func() bool {
 		a = s.place(t, "k", paid(visa, one))
 		return a.status != http.StatusServiceUnavailable
 	})
 	want(t, a, http.StatusCreated, "")
 
-	s.paymentsWire[0].relead(stranger(t, "orderkeep.payments.v2.PaymentsService"))
+	s.paymentsWire[0].Relead(stranger(t, "orderkeep.payments.v2.PaymentsService"))
 	waits := s.place(t, "p", paid(visa, one))
 	want(t, waits, http.StatusAccepted, "")
 	says("orderkeep.payments.v1.PaymentsService/Authorize")
 	if o := s.get(t, "/v1/orders/"+waits.OrderID); o.Status != "pending" {
 		t.Errorf("without a Payments that it can speak to it is %v", o)
 	}
-	s.paymentsWire[0].relead(s.process("payments").grpc)
+	s.paymentsWire[0].Relead(s.process("payments").GRPC)
 	if o := s.ends(t, waits.OrderID); o.Status != "confirmed" {
 		t.Errorf("with one it ends as %v", o)
 	}
@@ -78,7 +72,7 @@ func TestPeerOfAnotherMajorVersionIsRefused(t *testing.T) {
 	}
 	s.hasAvailable(t, book, 3)
 	s.settles(t)
-	if err := orders.stop(); err != nil { // it did have errors to complain about
+	if err := orders.Stop(); err != nil { // it did have errors to complain about
 		t.Errorf("it does not end well: %v", err)
 	}
 }

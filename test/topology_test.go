@@ -2,17 +2,15 @@ package test
 
 import (
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/orderkeep/orderkeep/internal/broker/brokertest"
 	"github.com/orderkeep/orderkeep/internal/db/dbtest"
 	"github.com/orderkeep/orderkeep/internal/rate/ratetest"
+	"github.com/orderkeep/orderkeep/test/stage"
 )
 
 // topology is a way to run Orderkeep. The contexts' addresses, and where the data is, are the shop's to know.
@@ -60,7 +58,7 @@ var topologies = []topology{
 // oneProcess is what "orderkeep serve" starts.
 func oneProcess(t *testing.T, units int) *shop {
 	s := newShop(t)
-	s.add(launch{path: program, args: s.serve()}, "orders", "inventory", "payments")
+	s.add(stage.Launch{Path: program, Args: s.serve()}, "orders", "inventory", "payments")
 	s.start(t)
 	s.stock(t, units)
 	return s
@@ -82,7 +80,7 @@ func replicated(t *testing.T, replicas int) *shop {
 	s := newShop(t)
 	s.env = databases(t)
 	for range replicas {
-		s.add(launch{path: program, args: s.serve(), env: s.env}, "orders", "inventory", "payments")
+		s.add(stage.Launch{Path: program, Args: s.serve(), Env: s.env}, "orders", "inventory", "payments")
 	}
 	return s
 }
@@ -103,20 +101,20 @@ func twoOfEach(open func(testing.TB) string) func(*testing.T, int) *shop {
 		s := newShop(t)
 		s.env = databases(t)
 		s.redis, _ = ratetest.Redis(t)
-		s.inventoryWire, s.paymentsWire = newWires(t, each), newWires(t, each)
-		peers := []string{"--inventory-url", "grpc://" + s.inventoryWire.addrs(), "--payments-url", "grpc://" + s.paymentsWire.addrs()}
+		s.inventoryWire, s.paymentsWire = stage.NewWires(t, each), stage.NewWires(t, each)
+		peers := []string{"--inventory-url", "grpc://" + s.inventoryWire.Addrs(), "--payments-url", "grpc://" + s.paymentsWire.Addrs()}
 		common := []string{"--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--broker-url", open(t),
 			"--redis-url", s.redis, "--rate-limit", "1000000/s"} // counted, and never too many
 		replica := func(context string, more ...string) *service {
 			args := append(append([]string{"--data", t.TempDir()}, common...), more...)
-			return s.add(launch{path: filepath.Join(filepath.Dir(program), context), args: args, env: s.env}, context)
+			return s.add(stage.Launch{Path: filepath.Join(filepath.Dir(program), context), Args: args, Env: s.env}, context)
 		}
 		for range each {
 			replica("orders", peers...)
 		}
 		for n := range each {
-			replica("inventory").started = func(p *process) { s.inventoryWire[n].lead(p.grpc) }
-			replica("payments").started = func(p *process) { s.paymentsWire[n].lead(p.grpc) }
+			replica("inventory").started = func(p *stage.Process) { s.inventoryWire[n].Lead(p.GRPC) }
+			replica("payments").started = func(p *stage.Process) { s.paymentsWire[n].Lead(p.GRPC) }
 		}
 		s.start(t)
 		s.stock(t, units)
@@ -127,14 +125,14 @@ func twoOfEach(open func(testing.TB) string) func(*testing.T, int) *shop {
 // everyCallOverTCP is one process whose contexts call each other over gRPC, through wires that can be cut and a repeater.
 func everyCallOverTCP(t *testing.T, units int) *shop {
 	s := newShop(t)
-	back := newWire(t) // to the process, which comes back at another port
-	r := newRepeater(t, back.addr())
-	s.inventoryWire, s.paymentsWire = newWires(t, 1), newWires(t, 1)
-	s.inventoryWire[0].lead(r.addr)
-	s.paymentsWire[0].lead(r.addr)
-	s.add(launch{path: program, args: s.serve("--run", "orders,inventory,payments", "--grpc-listen", "127.0.0.1:0",
-		"--inventory-url", "grpc://"+s.inventoryWire.addrs(), "--payments-url", "grpc://"+s.paymentsWire.addrs())}, "orders", "inventory", "payments").
-		started = func(p *process) { back.lead(p.grpc) }
+	back := stage.NewWire(t) // to the process, which comes back at another port
+	r := newRepeater(t, back.Addr())
+	s.inventoryWire, s.paymentsWire = stage.NewWires(t, 1), stage.NewWires(t, 1)
+	s.inventoryWire[0].Lead(r.addr)
+	s.paymentsWire[0].Lead(r.addr)
+	s.add(stage.Launch{Path: program, Args: s.serve("--run", "orders,inventory,payments", "--grpc-listen", "127.0.0.1:0",
+		"--inventory-url", "grpc://"+s.inventoryWire.Addrs(), "--payments-url", "grpc://"+s.paymentsWire.Addrs())}, "orders", "inventory", "payments").
+		started = func(p *stage.Process) { back.Lead(p.GRPC) }
 	s.start(t)
 	s.stock(t, units)
 	return s
@@ -154,20 +152,20 @@ func threeProcesses(scheme string, open func(testing.TB) string) func(*testing.T
 // split is such a shop before its start.
 func split(t *testing.T, scheme, broker string) *shop {
 	s := newShop(t)
-	s.inventoryWire, s.paymentsWire = newWires(t, 1), newWires(t, 1)
+	s.inventoryWire, s.paymentsWire = stage.NewWires(t, 1), stage.NewWires(t, 1)
 	own := func(context string, more ...string) *service {
 		args := append([]string{"--data", s.data, "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--broker-url", broker}, more...)
-		return s.add(launch{path: filepath.Join(filepath.Dir(program), context), args: args}, context)
+		return s.add(stage.Launch{Path: filepath.Join(filepath.Dir(program), context), Args: args}, context)
 	}
 	// Orders first: it starts without the others, and ends before them.
-	own("orders", "--inventory-url", scheme+"://"+s.inventoryWire.addrs(), "--payments-url", scheme+"://"+s.paymentsWire.addrs())
-	reach := func(w *wire, sv *service) {
-		sv.started = func(p *process) {
+	own("orders", "--inventory-url", scheme+"://"+s.inventoryWire.Addrs(), "--payments-url", scheme+"://"+s.paymentsWire.Addrs())
+	reach := func(w *stage.Wire, sv *service) {
+		sv.started = func(p *stage.Process) {
 			if scheme == "grpc" {
-				w.lead(p.grpc)
+				w.Lead(p.GRPC)
 				return
 			}
-			w.lead(strings.TrimPrefix(p.url, "http://"))
+			w.Lead(strings.TrimPrefix(p.URL, "http://"))
 		}
 	}
 	reach(s.inventoryWire[0], own("inventory"))
@@ -178,33 +176,18 @@ func split(t *testing.T, scheme, broker string) *shop {
 // ownBroker starts "orderkeep broker", which outlives the shop, and returns its URL.
 func ownBroker(t testing.TB) string {
 	t.Helper()
-	_, url := serveBroker(t, t.TempDir(), "127.0.0.1:0")
+	_, url := stage.ServeBroker(t, program, t.TempDir(), "127.0.0.1:0")
 	return url
-}
-
-// serveBroker starts "orderkeep broker" on a directory and returns its URL.
-func serveBroker(t testing.TB, data, listen string) (p *process, url string) {
-	t.Helper()
-	p = spawn(t, launch{path: program, args: []string{"broker", "--data", data, "--listen", listen}})
-	select {
-	case line := <-p.log.await("the broker is serving"):
-		return p, line.Address
-	case <-p.ended:
-		t.Fatalf("the broker did not start: %v\n%s", p.err, p.log)
-	case <-time.After(patience):
-		t.Fatalf("the broker does not say that it serves:\n%s", p.log)
-	}
-	return nil, ""
 }
 
 // foreignInventory is Orders and Payments with somebody else's Inventory behind them, which knows POST /reserve and nothing
 // else, and has the units of any SKU that it is asked for.
 func foreignInventory(t *testing.T, units int) *shop {
 	s := newShop(t)
-	s.inventoryWire = newWires(t, 1)
-	s.inventoryWire[0].lead(foreign(t, "inventory.js", strconv.Itoa(units)))
-	s.env = []string{"INVENTORY_URL=http://" + s.inventoryWire.addrs()}
-	s.add(launch{path: program, args: s.serve(), env: s.env}, "orders", "payments")
+	s.inventoryWire = stage.NewWires(t, 1)
+	s.inventoryWire[0].Lead(foreign(t, "inventory.js", strconv.Itoa(units)))
+	s.env = []string{"INVENTORY_URL=http://" + s.inventoryWire.Addrs()}
+	s.add(stage.Launch{Path: program, Args: s.serve(), Env: s.env}, "orders", "payments")
 	s.start(t)
 	return s
 }
@@ -213,62 +196,18 @@ func foreignInventory(t *testing.T, units int) *shop {
 // they listen.
 func foreign(t *testing.T, script, arg string) string {
 	t.Helper()
-	node := need(t, "node")
+	node := stage.Need(t, "node")
 	for range 5 {
-		addr := freeAddr(t)
+		addr := stage.FreeAddr(t)
 		_, port, _ := net.SplitHostPort(addr)
-		p := spawn(t, launch{path: node, args: []string{"../bench/node/" + script, port, arg}, dir: "."})
-		t.Cleanup(p.kill) // it has no better end
-		if p.answers(addr) {
+		p := stage.Spawn(t, stage.Launch{Path: node, Args: []string{"../bench/node/" + script, port, arg}, Dir: "."})
+		t.Cleanup(p.Kill) // it has no better end
+		if p.Answers(addr) {
 			return addr
 		}
 		// Somebody else was faster to take the port.
 	}
 	t.Fatalf("%s does not start", script)
-	return ""
-}
-
-// answers waits until the process accepts connections at addr, or has ended.
-func (p *process) answers(addr string) bool {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.After(patience); ; {
-		if c, err := net.Dial("tcp", addr); err == nil {
-			c.Close()
-			return true
-		}
-		select {
-		case <-p.ended:
-			return false
-		case <-end:
-			return false
-		case <-tick.C:
-		}
-	}
-}
-
-// freeAddr is an address that was free a moment ago.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// need returns the path of a program that is not ours. Without it the test is skipped, but not in CI.
-func need(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("this test needs %s, and CI has to run it: %v", name, err)
-	}
-	t.Skipf("this test needs %s: %v", name, err)
 	return ""
 }
 

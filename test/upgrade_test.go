@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"fmt"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -67,7 +68,7 @@ func (s *shop) roll(t *testing.T, l *ledger, way string, turns []int, replace fu
 			sv := s.services[turn]
 			p.pause()
 			replace(sv)
-			p.through(t, fmt.Sprintf("%s, after %d of %d are replaced, the last of them %s", way, n+1, len(turns), filepath.Base(sv.launch.path)))
+			p.through(t, fmt.Sprintf("%s, after %d of %d are replaced, the last of them %s", way, n+1, len(turns), filepath.Base(sv.launch.Path)))
 		}
 	})
 	l.settle(t, s, asked)
@@ -77,7 +78,7 @@ func (s *shop) roll(t *testing.T, l *ledger, way string, turns []int, replace fu
 
 // of makes a service one of the programs in dir, from its next start.
 func (sv *service) of(dir string) {
-	sv.launch.path = filepath.Join(dir, filepath.Base(sv.launch.path))
+	sv.launch.Path = filepath.Join(dir, filepath.Base(sv.launch.Path))
 	sv.old = dir != filepath.Dir(program)
 }
 
@@ -94,9 +95,9 @@ func (sv *service) goesNoFurtherBack(t *testing.T, dir string) {
 	t.Helper()
 	sv.stop(t)
 	there := sv.launch
-	there.path = filepath.Join(dir, filepath.Base(there.path))
+	there.Path = filepath.Join(dir, filepath.Base(there.Path))
 	refused(t, there, "database_from_the_future", "restore a backup")
-	t.Logf("%s does not go back: its database was migrated", filepath.Base(there.path))
+	t.Logf("%s does not go back: its database was migrated", filepath.Base(there.Path))
 	sv.run(t)
 }
 
@@ -126,7 +127,7 @@ const pause = 20 * time.Millisecond
 // persist does what clients should: a request without an answer, or with one that says to come again, is sent again under
 // its key. What is wanted of its order is repeated until that is so, and then the others' answers are waited for.
 func (s *shop) persist(over context.Context, r *request, p *progress) {
-	stage := p.begin()
+	part := p.begin()
 	again := func() bool { // whether the buyer comes again, after a pause
 		select {
 		case <-over.Done():
@@ -140,7 +141,7 @@ func (s *shop) persist(over context.Context, r *request, p *progress) {
 		p.repeats()
 	}
 	if r.err != nil || r.answer.status != http.StatusCreated {
-		p.end(stage, fmt.Sprint(r.answer.status))
+		p.end(part, fmt.Sprint(r.answer.status))
 		return
 	}
 	path := "/v1/orders/" + r.answer.OrderID
@@ -160,7 +161,7 @@ func (s *shop) persist(over context.Context, r *request, p *progress) {
 	if r.order.Payment != nil {
 		what = "paid"
 	}
-	p.end(stage, what+" "+r.then)
+	p.end(part, what+" "+r.then)
 }
 
 // comesAgain reports whether an answer says to repeat the request.
@@ -174,7 +175,7 @@ var everything = []string{"paid ", "paid cancel", "paid fulfil", "paid return", 
 // progress counts what came to its end while the same programs ran as at its beginning.
 type progress struct {
 	mu       sync.Mutex
-	stage    int // odd while nothing is replaced
+	part     int // odd while nothing is replaced
 	whole    map[string]int
 	repeated int
 }
@@ -182,13 +183,13 @@ type progress struct {
 func (p *progress) begin() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.stage
+	return p.part
 }
 
 func (p *progress) end(begun int, what string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if begun == p.stage && p.stage%2 == 1 {
+	if begun == p.part && p.part%2 == 1 {
 		p.whole[what]++
 	}
 }
@@ -203,18 +204,18 @@ func (p *progress) repeats() {
 func (p *progress) pause() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stage++
+	p.part++
 }
 
 // through ends it, and waits until everything has happened from beginning to end since.
-func (p *progress) through(t testing.TB, stage string) {
+func (p *progress) through(t testing.TB, part string) {
 	t.Helper()
 	p.mu.Lock()
-	p.stage++
+	p.part++
 	p.whole = map[string]int{}
 	p.mu.Unlock()
 	for _, what := range everything {
-		eventually(t, fmt.Sprintf("%s: somebody gets %q", stage, what), func() bool {
+		stage.Eventually(t, fmt.Sprintf("%s: somebody gets %q", part, what), func() bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			return p.whole[what] > 0

@@ -1,4 +1,4 @@
-package test
+package stage
 
 import (
 	"io"
@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// wire carries TCP connections to a server that may move from port to port, and can be cut like a cable.
-type wire struct {
+// Wire carries TCP connections to a server that may move from port to port, and can be cut like a cable.
+type Wire struct {
 	listener net.Listener
 
 	mu    sync.Mutex
@@ -19,58 +19,61 @@ type wire struct {
 	cut   bool
 	open  map[net.Conn]bool
 
-	carried atomic.Int64 // bytes to the server
+	Carried atomic.Int64 // bytes to the server
 }
 
-// wires are those to the replicas of a server.
-type wires []*wire
+// Wires are those to the replicas of a server.
+type Wires []*Wire
 
-func newWires(t testing.TB, n int) wires {
+// NewWires lays n wires.
+func NewWires(t testing.TB, n int) Wires {
 	t.Helper()
-	var all wires
+	var all Wires
 	for range n {
-		all = append(all, newWire(t))
+		all = append(all, NewWire(t))
 	}
 	return all
 }
 
-// addrs is where to connect, as a caller is told.
-func (ws wires) addrs() string {
+// Addrs is where to connect, as a caller is told.
+func (ws Wires) Addrs() string {
 	var all []string
 	for _, w := range ws {
-		all = append(all, w.addr())
+		all = append(all, w.Addr())
 	}
 	return strings.Join(all, ",")
 }
 
-// carried is how many bytes went to the server over all of them.
-func (ws wires) carried() (n int64) {
+// Carried is how many bytes went to the server over all of them.
+func (ws Wires) Carried() (n int64) {
 	for _, w := range ws {
-		n += w.carried.Load()
+		n += w.Carried.Load()
 	}
 	return n
 }
 
-func (ws wires) sever() {
+// Sever cuts all of them.
+func (ws Wires) Sever() {
 	for _, w := range ws {
-		w.sever()
+		w.Sever()
 	}
 }
 
-func (ws wires) mend() {
+// Mend joins all of them.
+func (ws Wires) Mend() {
 	for _, w := range ws {
-		w.mend()
+		w.Mend()
 	}
 }
 
-// newWire lays a wire that leads nowhere yet. It is taken away when the test ends.
-func newWire(t testing.TB) *wire {
+// NewWire lays a wire that leads nowhere yet. It is taken away when the test ends.
+func NewWire(t testing.TB) *Wire {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{listener: l, open: map[net.Conn]bool{}}
+	w := &Wire{listener: l, open: map[net.Conn]bool{}}
 	w.moved = sync.NewCond(&w.mu)
 	var carrying sync.WaitGroup
 	carrying.Go(func() {
@@ -83,25 +86,33 @@ func newWire(t testing.TB) *wire {
 		}
 	})
 	t.Cleanup(func() {
-		w.sever()
+		w.Sever()
 		l.Close()
 		carrying.Wait()
 	})
 	return w
 }
 
-// addr is where to connect.
-func (w *wire) addr() string { return w.listener.Addr().String() }
+// Addr is where to connect.
+func (w *Wire) Addr() string { return w.listener.Addr().String() }
 
-// lead makes the wire lead to addr.
-func (w *wire) lead(addr string) { w.set(func() { w.to = addr }) }
+// Lead makes the wire lead to addr: HOST:PORT, or the path of a Unix socket.
+func (w *Wire) Lead(addr string) { w.set(func() { w.to = addr }) }
 
-// sever cuts what is connected, and refuses who connects, until mend.
-func (w *wire) sever() { w.set(func() { w.cut = true }) }
+// Sever cuts what is connected, and refuses who connects, until Mend.
+func (w *Wire) Sever() { w.set(func() { w.cut = true }) }
 
-func (w *wire) mend() { w.set(func() { w.cut = false }) }
+// Mend joins what was cut.
+func (w *Wire) Mend() { w.set(func() { w.cut = false }) }
 
-func (w *wire) set(change func()) {
+// Relead takes a wire from one server to another.
+func (w *Wire) Relead(addr string) {
+	w.Sever()
+	w.Lead(addr)
+	w.Mend()
+}
+
+func (w *Wire) set(change func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	change()
@@ -114,7 +125,7 @@ func (w *wire) set(change func()) {
 }
 
 // target is where the wire leads, once it does; "" when it is cut.
-func (w *wire) target() string {
+func (w *Wire) target() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for w.to == "" && !w.cut {
@@ -127,7 +138,7 @@ func (w *wire) target() string {
 }
 
 // keep notes a connection, or closes it if the wire was cut meanwhile.
-func (w *wire) keep(conns ...net.Conn) bool {
+func (w *Wire) keep(conns ...net.Conn) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range conns {
@@ -136,7 +147,7 @@ func (w *wire) keep(conns ...net.Conn) bool {
 	return !w.cut
 }
 
-func (w *wire) drop(conns ...net.Conn) {
+func (w *Wire) drop(conns ...net.Conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range conns {
@@ -145,13 +156,17 @@ func (w *wire) drop(conns ...net.Conn) {
 	}
 }
 
-func (w *wire) carry(near net.Conn) {
+func (w *Wire) carry(near net.Conn) {
 	defer near.Close()
 	to := w.target()
 	if to == "" {
 		return
 	}
-	far, err := net.Dial("tcp", to)
+	network := "tcp"
+	if strings.HasPrefix(to, "/") {
+		network = "unix"
+	}
+	far, err := net.Dial(network, to)
 	if err != nil {
 		return
 	}
@@ -165,7 +180,7 @@ func (w *wire) carry(near net.Conn) {
 		to.Close()
 		from.Close()
 	}
-	both.Go(func() { pump(counted{far, &w.carried}, near) })
+	both.Go(func() { pump(counted{far, &w.Carried}, near) })
 	both.Go(func() { pump(near, far) })
 	both.Wait()
 }
