@@ -144,6 +144,29 @@ func TestDependenciesHaveTheirReasons(t *testing.T) {
 
 var majorVersion = regexp.MustCompile(`/v\d+$`)
 
+// Whoever sees a figure needs to know what it is.
+func TestMetricsAreDescribed(t *testing.T) {
+	t.Parallel()
+	page := read(t, "docs/operations.md")
+	found := 0
+	for _, s := range written(t) {
+		if s.test {
+			continue
+		}
+		for _, name := range metricName.FindAllStringSubmatch(string(s.text), -1) {
+			found++
+			if !strings.Contains(page, "\n| `"+name[1]+"` |") {
+				t.Errorf("%s has the metric %s, and docs/operations.md has no row that says what it is", s.path, name[1])
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no metrics are found: the test does not read the code any more")
+	}
+}
+
+var metricName = regexp.MustCompile(`"(orderkeep_\w+)"`)
+
 func TestDecisionsAreListedAndHaveTheirParts(t *testing.T) {
 	t.Parallel()
 	found, err := filepath.Glob("docs/adr/[0-9]*.md")

@@ -18,7 +18,7 @@ const healthy = `{"status":"ok"}`
 // page answers what belongs to the process and to no context.
 func (s *Server) page(w *answer, r *http.Request) {
 	switch path := r.URL.Path; path {
-	case "/health", "/livez", "/readyz", "/openapi.yaml", "/docs":
+	case "/health", "/livez", "/readyz", "/openapi.yaml", "/docs", "/metrics":
 		if r.Method != http.MethodGet { // HEAD is a GET by now
 			MethodNotAllowed(w, r, "GET,HEAD")
 			return
@@ -61,6 +61,8 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, path string) {
 		write(w, http.StatusOK, "application/json", []byte(healthy))
 	case "/readyz":
 		s.ready(w, r)
+	case "/metrics":
+		s.metrics(w, r)
 	case "/openapi.yaml":
 		doc, err := s.pages.contract()
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"runtime/debug"
 	"slices"
@@ -33,6 +34,10 @@ type Options struct {
 	Ready func(context.Context) map[string]error
 	// Calls says how the calls to other contexts fare; /readyz shows those whose breaker is not closed.
 	Calls func() []call.State
+	// Metrics are what GET /metrics answers. Nil is as good as none of ours.
+	Metrics *telemetry.Metrics
+	// MetricsFrom are the networks, besides this machine, that may read them.
+	MetricsFrom []netip.Prefix
 	// Rate bounds how often one client may ask for what Routes answer; nil does not.
 	Rate *rate.Limiter
 	// Clients says who a client is, for Rate.

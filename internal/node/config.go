@@ -38,6 +38,7 @@ type Config struct {
 	RedisURL     string        `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis where the replicas of a service count requests together: redis://HOST:PORT. Default: each process counts for itself."`
 	Proxies      Prefixes      `name:"trusted-proxies" env:"ORDERKEEP_TRUSTED_PROXIES" placeholder:"CIDR" help:"Proxies in front, separated by commas, whose X-Forwarded-For and client header are believed."`
 	ClientHeader string        `name:"client-header" env:"ORDERKEEP_CLIENT_HEADER" placeholder:"NAME" help:"Header in which a trusted proxy that knows its API clients names the one that asks. Default: a client is an address."`
+	MetricsFrom  Prefixes      `name:"metrics-from" env:"ORDERKEEP_METRICS_FROM" placeholder:"CIDR" help:"Networks, besides this machine, that may read /metrics, separated by commas."`
 	BodyLimit    Bytes         `name:"body-limit" env:"ORDERKEEP_BODY_LIMIT" default:"1MiB" placeholder:"SIZE" help:"Largest body of a request, over REST and gRPC. The import of stock has its own limit, 256MiB."`
 	ReadTimeout  time.Duration `name:"read-timeout" env:"ORDERKEEP_READ_TIMEOUT" default:"30s" help:"Time for a request to arrive whole. The import of stock has 10 minutes."`
 	DrainTimeout time.Duration `name:"drain-timeout" env:"ORDERKEEP_DRAIN_TIMEOUT" default:"30s" help:"Time for the requests under way to finish after SIGTERM."`

@@ -10,6 +10,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"google.golang.org/grpc"
 )
 
@@ -36,6 +37,7 @@ type Env struct {
 	ProviderDB string
 	Peers      map[string]Peer
 	Bus        outbox.Bus
+	Metrics    *telemetry.Metrics // of the process: a context's own have the label context
 	Log        *slog.Logger
 }
 

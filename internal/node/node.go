@@ -14,6 +14,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/internal/rate"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 )
 
 // node is the process under way.
@@ -21,6 +22,7 @@ type node struct {
 	cfg      Config
 	contexts []Context // those that run here
 	log      *slog.Logger
+	metrics  *telemetry.Metrics
 	services []opened // in the order of contexts
 	hangUp   []func() error
 	targets  []*call.Target
@@ -35,7 +37,10 @@ type opened struct {
 }
 
 func newNode(cfg Config, contexts []Context, log *slog.Logger) *node {
-	return &node{cfg: cfg, log: log, contexts: cfg.Here(contexts)}
+	n := &node{cfg: cfg, log: log, metrics: telemetry.NewMetrics(), contexts: cfg.Here(contexts)}
+	b := Version()
+	n.metrics.Gauge("orderkeep_build_info", "1; the labels say which program this is.", func() float64 { return 1 }, "version", b.Version, "commit", b.Commit, "go", b.Go)
+	return n
 }
 
 // open opens all contexts at once, since each waits for its own disk, and joins them when all are open.
@@ -65,7 +70,7 @@ func (n *node) open(ctx context.Context) error {
 	for i, c := range n.contexts {
 		wait.Go(func() {
 			services[i], failures[i] = openContext(ctx, c, Env{
-				DB: n.cfg.Database(c.Name), Data: n.cfg.Data, ProviderDB: n.cfg.Database(provider), Peers: peers[c.Name], Bus: bus, Log: n.log.With("context", c.Name),
+				DB: n.cfg.Database(c.Name), Data: n.cfg.Data, ProviderDB: n.cfg.Database(provider), Peers: peers[c.Name], Bus: bus, Metrics: n.metrics, Log: n.log.With("context", c.Name),
 			})
 		})
 	}

@@ -115,6 +115,7 @@ func (n *node) server() *httpd.Server {
 	}
 	return httpd.New(httpd.Options{
 		Routes: routes, Contracts: contracts, Ready: n.ready, Calls: n.calls, Log: n.log,
+		Metrics: n.metrics, MetricsFrom: n.cfg.MetricsFrom,
 		Rate: n.rate, Clients: httpd.Clients{Proxies: n.cfg.Proxies, Header: n.cfg.ClientHeader},
 		BodyLimit: int64(n.cfg.BodyLimit), ReadTimeout: n.cfg.ReadTimeout,
 		// A shop's whole catalogue: 256 MiB is millions of rows, and ten minutes take it over a slow line.

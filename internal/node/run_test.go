@@ -310,3 +310,14 @@ func TestRefusesToStart(t *testing.T) {
 		contains(t, startError(t, cfg, orders), "--listen", "--grpc-listen", "--data", "--body-limit", "--read-timeout", "--drain-timeout", "INVENTORY_URL", "PAYMENTS_URL: orders calls payments")
 	})
 }
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	n := start(t, config(t), (&fake{name: "inventory", journal: &journal{}}).context())
+	code, _, body := get(t, "http://"+n.addr+"/metrics")
+	for _, want := range []string{"# TYPE orderkeep_build_info gauge\norderkeep_build_info{version=", "\ngo_goroutines "} {
+		if code != 200 || !strings.Contains(body, want) {
+			t.Errorf("GET /metrics = %d, want %q in\n%s", code, want, body)
+		}
+	}
+}

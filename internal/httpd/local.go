@@ -1,0 +1,67 @@
+package httpd
+
+import (
+	"bytes"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/orderkeep/orderkeep/internal/fault"
+)
+
+var errNotLocal = fault.New(fault.Denied, "not_local", "")
+
+// marks are what a proxy says of whom it asks for.
+var marks = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via"}
+
+// near refuses what is for the operator to anybody but a program on this machine or in one of the networks. There is no authentication
+// yet: the address of the connection is all there is to go by. A proxy on this machine has that address too, and so has a page in a
+// browser on it, so that what bears the marks of either is refused.
+func near(r *http.Request, networks ...netip.Prefix) *fault.Error {
+	for _, mark := range marks {
+		if r.Header[mark] != nil {
+			return errNotLocal.Detailf("This path is not answered through a proxy, and the header %s says that this is one.", mark)
+		}
+	}
+	if http.NewCrossOriginProtection().Check(r) != nil {
+		return errNotLocal.Detailf("This path is not answered to the page of another site.")
+	}
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	from := at.Addr().Unmap()
+	switch {
+	case err == nil && slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(from) }):
+	case err != nil || !from.IsLoopback():
+		return errNotLocal.Detailf("This path is answered to this machine only: ask on it, by 127.0.0.1 or [::1].")
+	case !namesLoopback(r.Host):
+		// A proxy has passed on the name that it was asked by, or a page has made a name of its own point here.
+		return errNotLocal.Detailf("This path is not answered under this name: ask by localhost, 127.0.0.1 or [::1].")
+	}
+	return nil
+}
+
+// namesLoopback reports whether the Host of a request can mean this machine only.
+func namesLoopback(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]") // without a port
+	}
+	a, err := netip.ParseAddr(name)
+	return name == "localhost" || err == nil && a.Unmap().IsLoopback()
+}
+
+// metrics answers the figures of the process to this machine and to the networks that may read them.
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
+	if f := near(r, s.o.MetricsFrom...); f != nil {
+		WriteProblem(w, r, f)
+		return
+	}
+	var text bytes.Buffer
+	if err := s.o.Metrics.Write(&text); err != nil {
+		WriteProblem(w, r, err)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	write(w, http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", text.Bytes())
+}

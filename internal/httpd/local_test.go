@@ -1,0 +1,90 @@
+package httpd_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/orderkeep/orderkeep/internal/httpd"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
+)
+
+// asked is a request as it arrives: from an address, under a name, with a header.
+type asked struct{ from, host, header string }
+
+func (a asked) request(method, path string) *http.Request {
+	r := httptest.NewRequest(method, path, nil)
+	r.RemoteAddr, r.Host = a.from, a.host
+	if name, value, ok := strings.Cut(a.header, ": "); ok {
+		r.Header.Set(name, value)
+	}
+	return r
+}
+
+// strangers are those that are refused what is for the operator.
+var strangers = map[string]asked{
+	"another machine":                              {"192.0.2.7:4000", "127.0.0.1:3000", ""},
+	"another machine over IPv6":                    {"[2001:db8::7]:4000", "127.0.0.1:3000", ""},
+	"another machine that claims to be this":       {"192.0.2.7:4000", "127.0.0.1:3000", "X-Forwarded-For: 127.0.0.1"},
+	"no address at all":                            {"@", "127.0.0.1:3000", ""},
+	"a proxy here that says for whom":              {"127.0.0.1:4000", "127.0.0.1:3000", "X-Forwarded-For: 192.0.2.7"},
+	"a proxy here that says for whom, nginx's way": {"127.0.0.1:4000", "127.0.0.1:3000", "X-Real-IP: 192.0.2.7"},
+	"a proxy here that says for whom, the new way": {"127.0.0.1:4000", "127.0.0.1:3000", "Forwarded: for=192.0.2.7"},
+	"a proxy here that says by which name":         {"127.0.0.1:4000", "127.0.0.1:3000", "X-Forwarded-Host: shop.example"},
+	"a proxy here that says that it is one":        {"127.0.0.1:4000", "127.0.0.1:3000", "Via: 1.1 proxy"},
+	"a proxy here that passes the name on":         {"127.0.0.1:4000", "shop.example", ""},
+	"a name that a page made point here":           {"127.0.0.1:4000", "localhost.evil.example:3000", ""},
+}
+
+// neighbours are those that are not.
+var neighbours = map[string]asked{
+	"this machine":               {"127.0.0.1:4000", "127.0.0.1:3000", ""},
+	"this machine by name":       {"127.0.0.1:4000", "localhost:3000", ""},
+	"this machine, another way":  {"127.8.9.1:4000", "127.8.9.1", ""},
+	"this machine over IPv6":     {"[::1]:4000", "[::1]:3000", ""},
+	"this machine, no port":      {"[::1]:4000", "[::1]", ""},
+	"this machine, IPv4 in IPv6": {"[::ffff:127.0.0.1]:4000", "127.0.0.1:3000", ""},
+}
+
+func TestMetricsAreForThisMachine(t *testing.T) {
+	t.Parallel()
+	m := telemetry.NewMetrics()
+	m.Counter("orderkeep_units_sold_total", "Units sold.").Add(3)
+	s := httpd.New(httpd.Options{Metrics: m})
+	for name, a := range strangers {
+		if w, p := do(s, a.request(http.MethodGet, "/metrics")); w.Code != http.StatusForbidden || p.Error != "not_local" || strings.Contains(w.Body.String(), "orderkeep_") {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+	for name, a := range neighbours {
+		if w, _ := do(s, a.request(http.MethodGet, "/metrics")); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "\norderkeep_units_sold_total 3\n") ||
+			!strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain; version=0.0.4") {
+			t.Errorf("%s: %d %s %s", name, w.Code, w.Header(), w.Body)
+		}
+	}
+	if w, p := do(s, neighbours["this machine"].request(http.MethodPost, "/metrics")); w.Code != http.StatusMethodNotAllowed || p.Error != "method_not_allowed" {
+		t.Errorf("POST: %d", w.Code)
+	}
+}
+
+func TestMetricsAreForTheNetworksThatAreNamed(t *testing.T) {
+	t.Parallel()
+	s := httpd.New(httpd.Options{MetricsFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
+	for name, c := range map[string]struct {
+		asked
+		want int
+	}{
+		"one in it":                {asked{"192.0.2.7:4000", "orders:3000", ""}, http.StatusOK},
+		"one in it, IPv4 in IPv6":  {asked{"[::ffff:192.0.2.7]:4000", "orders:3000", ""}, http.StatusOK},
+		"a proxy in it":            {asked{"192.0.2.7:4000", "orders:3000", "X-Forwarded-For: 192.0.2.8"}, http.StatusForbidden},
+		"one outside":              {asked{"198.51.100.7:4000", "orders:3000", ""}, http.StatusForbidden},
+		"this machine, as ever":    {neighbours["this machine"], http.StatusOK},
+		"this machine, other name": {asked{"127.0.0.1:4000", "orders:3000", ""}, http.StatusForbidden},
+	} {
+		if w, _ := do(s, c.request(http.MethodGet, "/metrics")); w.Code != c.want {
+			t.Errorf("%s: %d, want %d", name, w.Code, c.want)
+		}
+	}
+}
