@@ -61,6 +61,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		},
 		Register: func(r grpc.ServiceRegistrar) { inventoryv1.RegisterInventoryServiceServer(r, serve.NewGRPC(st)) },
 		Ready:    st.Ready,
+		Lag:      outbox.NewMeter("inventory", st.DB(), env.Metrics).Lag,
 		Close: func(ctx context.Context) error {
 			stopInbox()
 			consuming.Wait()

@@ -70,6 +70,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		Routes:   map[string]http.Handler{"/v1/orders": rest, "/orders": rest, "/v1/events": httpd.Exact("/v1/events", relay.Feed())},
 		Register: func(r grpc.ServiceRegistrar) { ordersv1.RegisterOrdersServiceServer(r, serve.NewGRPC(svc, st)) },
 		Ready:    st.DB().Ping,
+		Lag:      outbox.NewMeter("orders", st.DB(), env.Metrics).Lag,
 		Close: func(ctx context.Context) error {
 			stop()
 			working.Wait()

@@ -64,6 +64,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		Routes:   map[string]http.Handler{"/v1/payments": rest, "/v1/events/payments": httpd.Exact("/v1/events/payments", relay.Feed())},
 		Register: func(r grpc.ServiceRegistrar) { paymentsv1.RegisterPaymentsServiceServer(r, serve.NewGRPC(svc)) },
 		Ready:    func(ctx context.Context) error { return st.DB().Ping(ctx) },
+		Lag:      outbox.NewMeter("payments", st.DB(), env.Metrics).Lag,
 		Close: func(ctx context.Context) error {
 			stop()
 			working.Wait()

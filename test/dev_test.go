@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/json"
 	"fmt"
 	"github.com/orderkeep/orderkeep/test/stage"
 	"math/rand/v2"
@@ -186,8 +187,9 @@ func (d *dev) ready(t *testing.T) {
 			if err != nil {
 				return false
 			}
-			res.Body.Close()
-			return res.StatusCode == http.StatusOK
+			defer res.Body.Close()
+			var c condition
+			return json.NewDecoder(res.Body).Decode(&c) == nil && c.Status == "ready"
 		})
 	}
 }

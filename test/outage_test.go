@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"github.com/orderkeep/orderkeep/test/stage"
 	"log/slog"
@@ -207,14 +208,34 @@ func (s *shop) holdsFigures(t *testing.T, p past) {
 	s.settles(t)
 }
 
-// ready asks a service whether it is.
+// ready asks a service whether it has all that it needs, and what it goes on without.
 func (s *shop) ready(sv *service) bool {
+	c, err := s.condition(sv)
+	return err == nil && c.Status == "ready"
+}
+
+// condition is what /readyz says, as far as the tests read it.
+type condition struct {
+	code   int
+	Status string
+	Away   map[string]string
+	Events map[string]struct {
+		Outbox, Inbox struct {
+			Waiting       int
+			OldestSeconds float64
+		}
+		Parked int
+	}
+}
+
+func (s *shop) condition(sv *service) (condition, error) {
 	res, err := s.client.Get(sv.process.URL + "/readyz")
 	if err != nil {
-		return false
+		return condition{}, err
 	}
-	res.Body.Close()
-	return res.StatusCode == http.StatusOK
+	defer res.Body.Close()
+	c := condition{code: res.StatusCode}
+	return c, json.NewDecoder(res.Body).Decode(&c)
 }
 
 // door is one address for all contexts, as a gateway is, for the command line, which knows one. It holds some orders back until

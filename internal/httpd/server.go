@@ -30,8 +30,8 @@ type Options struct {
 	Routes map[string]http.Handler
 	// Contracts are the OpenAPI documents of what Routes answer.
 	Contracts [][]byte
-	// Ready fails by name while something is not ready.
-	Ready func(context.Context) map[string]error
+	// Ready says how the process is; nil is always well.
+	Ready func(context.Context) Condition
 	// Calls says how the calls to other contexts fare; /readyz shows those whose breaker is not closed.
 	Calls func() []call.State
 	// Metrics are what GET /metrics answers. Nil is as good as none of ours.

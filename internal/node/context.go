@@ -58,6 +58,8 @@ type Service struct {
 	Register func(grpc.ServiceRegistrar)
 	// Ready fails while the context cannot work, for reasons of its own: not of its peers.
 	Ready func(context.Context) error
+	// Lag says how far behind its events are; nil for a context that has none.
+	Lag func(context.Context) (outbox.Lag, error)
 	// Close finishes what is in flight and closes the database. The edges have stopped taking requests before it.
 	Close func(context.Context) error
 }

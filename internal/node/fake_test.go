@@ -17,6 +17,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/node"
+	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
 	"google.golang.org/grpc"
@@ -54,6 +55,7 @@ type fake struct {
 	routes  map[string]http.Handler
 	check   func(context.Context, *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error)
 	ready   func() error // nil: it is
+	lag     *outbox.Lag  // nil: it has no events
 	opened  func(context.Context, node.Env) error
 	closing func(context.Context) error
 	env     node.Env
@@ -94,6 +96,9 @@ func (f *fake) context() node.Context {
 					}
 					return f.closing(ctx)
 				},
+			}
+			if f.lag != nil {
+				s.Lag = func(context.Context) (outbox.Lag, error) { return *f.lag, nil }
 			}
 			if f.check != nil {
 				s.Register = func(r grpc.ServiceRegistrar) { inventoryv1.RegisterInventoryServiceServer(r, stock{check: f.check}) }

@@ -80,7 +80,7 @@ func (n *node) grpcServer(listener net.Listener) *grpcServer {
 			s.server.RegisterService(d, impl)
 		}))
 	}
-	s.health = newVitals(n.ready, services)
+	s.health = newVitals(n.notReady, services)
 	healthpb.RegisterHealthServer(s.server, s.health)
 	return s
 }
@@ -121,17 +121,18 @@ func (s *grpcServer) Drain(ctx context.Context) error {
 	}
 }
 
-// vitals is grpc.health.v1: a service is serving while its context is ready, and the process, "", while all are.
+// vitals is grpc.health.v1: a service is serving while its context is ready, and the process, "", while all are. What they go on
+// without changes nothing.
 type vitals struct {
 	*health.Server
-	ready    func(context.Context) map[string]error
+	notReady func(context.Context) map[string]error
 	services map[string]string // full name of a service -> its context
 	ended    context.Context
 	end      context.CancelFunc // ends the watches, which would never end by themselves
 }
 
-func newVitals(ready func(context.Context) map[string]error, services map[string]string) *vitals {
-	v := &vitals{Server: health.NewServer(), ready: ready, services: services}
+func newVitals(notReady func(context.Context) map[string]error, services map[string]string) *vitals {
+	v := &vitals{Server: health.NewServer(), notReady: notReady, services: services}
 	v.ended, v.end = context.WithCancel(context.Background())
 	context.AfterFunc(v.ended, v.Shutdown)
 	return v
@@ -139,7 +140,7 @@ func newVitals(ready func(context.Context) map[string]error, services map[string
 
 // look brings the statuses up to date.
 func (v *vitals) look(ctx context.Context) {
-	broken := v.ready(ctx)
+	broken := v.notReady(ctx)
 	as := func(ok bool) healthpb.HealthCheckResponse_ServingStatus {
 		if ok {
 			return healthpb.HealthCheckResponse_SERVING

@@ -166,25 +166,6 @@ func (n *node) peer(name string, here *local) (Peer, error) {
 	return p, nil
 }
 
-// ready asks the contexts here and their broker, and nobody else.
-func (n *node) ready(ctx context.Context) map[string]error {
-	broken := map[string]error{}
-	if n.broker != nil {
-		if err := n.broker.Ready(ctx); err != nil {
-			broken["broker"] = err
-		}
-	}
-	for _, o := range n.services {
-		if o.service.Ready == nil {
-			continue
-		}
-		if err := o.service.Ready(ctx); err != nil {
-			broken[o.context.Name] = err
-		}
-	}
-	return broken
-}
-
 // calls is the state of every guarded call.
 func (n *node) calls() []call.State {
 	var all []call.State

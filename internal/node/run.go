@@ -114,7 +114,7 @@ func (n *node) server() *httpd.Server {
 		}
 	}
 	return httpd.New(httpd.Options{
-		Routes: routes, Contracts: contracts, Ready: n.ready, Calls: n.calls, Log: n.log,
+		Routes: routes, Contracts: contracts, Ready: n.condition, Calls: n.calls, Log: n.log,
 		Metrics: n.metrics, MetricsFrom: n.cfg.MetricsFrom,
 		Rate: n.rate, Clients: httpd.Clients{Proxies: n.cfg.Proxies, Header: n.cfg.ClientHeader},
 		BodyLimit: int64(n.cfg.BodyLimit), ReadTimeout: n.cfg.ReadTimeout,

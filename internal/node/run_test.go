@@ -11,12 +11,16 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/node"
+	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/internal/rate"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
 func TestAnswers(t *testing.T) {
@@ -74,6 +78,34 @@ func TestReadiness(t *testing.T) {
 	}
 	if code, _, _ := get(t, "http://"+n.addr+"/livez"); code != 200 {
 		t.Errorf("GET /livez = %d: the process lives", code)
+	}
+}
+
+// A broker and a Redis are done without: no load balancer is to take the process away for them, by REST or by gRPC.
+func TestGoesOnWithoutBrokerAndRedis(t *testing.T) {
+	t.Parallel()
+	var broken toggle
+	cfg := config(t)
+	cfg.GRPCListen, cfg.BrokerURL, cfg.RedisURL, cfg.RateLimit = "127.0.0.1:0", nobody, "redis://127.0.0.1:1", rate.Limit{Requests: 1000, Period: time.Second}
+	f := &fake{name: "inventory", journal: &journal{}, ready: broken.get, lag: &outbox.Lag{Outbox: outbox.Waiting{Waiting: 3, OldestSeconds: 1.5}}}
+	n := start(t, cfg, f.context())
+	client := healthpb.NewHealthClient(connect(t, n.grpc))
+	expect := func(code int, prefix, suffix string, serving healthpb.HealthCheckResponse_ServingStatus) {
+		t.Helper()
+		got, _, body := get(t, "http://"+n.addr+"/readyz")
+		if got != code || !strings.HasPrefix(body, prefix) || !strings.HasSuffix(body, suffix) || !strings.Contains(body, `"away":{"broker":"The broker `) || !strings.Contains(body, `,"redis":"The Redis `) {
+			t.Errorf("GET /readyz = %d %s, want %d %s...%s", got, body, code, prefix, suffix)
+		}
+		if res, err := client.Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil || res.Status != serving {
+			t.Errorf("health = %v, %v; want %v", res.GetStatus(), err, serving)
+		}
+	}
+	const lag = `,"events":{"inventory":{"outbox":{"waiting":3,"oldestSeconds":1.5},"inbox":{"waiting":0,"oldestSeconds":0},"parked":0}}}`
+	expect(200, `{"status":"degraded","away":`, lag, healthpb.HealthCheckResponse_SERVING)
+	broken.set(fault.New(fault.Unavailable, "storage_unavailable", "The file is gone."))
+	expect(503, `{"status":"not_ready","notReady":{"inventory":"The file is gone."},"away":`, `}}`, healthpb.HealthCheckResponse_NOT_SERVING)
+	if code, _, body := get(t, "http://"+n.addr+"/livez"); code != 200 {
+		t.Errorf("GET /livez = %d %s", code, body)
 	}
 }
 

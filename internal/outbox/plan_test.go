@@ -38,6 +38,36 @@ func TestStatementsDoNotGoThroughWhatIsFinished(t *testing.T) {
 	}
 }
 
+// A probe that counts what waits must not go through what does not.
+func TestCountingGoesByTheIndexesOfWhatWaits(t *testing.T) {
+	t.Parallel()
+	h := setup(t, dbtest.SQLite)
+	for statement, index := range outbox.Counting() {
+		rows, err := h.db.Query(t.Context(), "EXPLAIN QUERY PLAN "+statement, 1)
+		if err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+		found := false
+		for rows.Next() {
+			var id, parent, unused int
+			var step string
+			if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case strings.Contains(step, "INDEX "+index):
+				found = true
+			case strings.Contains(step, "outbox") || strings.Contains(step, "inbox"):
+				t.Errorf("%s\ngoes by %q", statement, step)
+			}
+		}
+		rows.Close()
+		if !found {
+			t.Errorf("%s\ndoes not go by the index %s", statement, index)
+		}
+	}
+}
+
 // The same on PostgreSQL, which keeps one plan for all values and knows the tables by their statistics only.
 func TestStatementsGoByIndexesOnPostgres(t *testing.T) {
 	t.Parallel()

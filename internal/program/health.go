@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -43,6 +45,7 @@ func (c *Health) Run(s *Session) error {
 	var answer struct {
 		Status   string            `json:"status"`
 		NotReady map[string]string `json:"notReady"`
+		Away     map[string]string `json:"away"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil || answer.Status == "" {
 		return fmt.Errorf("%s is answered by another program", url)
@@ -52,11 +55,16 @@ func (c *Health) Run(s *Session) error {
 	} else {
 		_, err = fmt.Fprintln(s.Out, answer.Status)
 	}
-	if err != nil || res.StatusCode == http.StatusOK {
+	if err != nil {
 		return err
 	}
-	for name, why := range answer.NotReady {
-		fmt.Fprintf(s.Err, "%s: %s\n", name, strings.TrimSpace(why))
+	for _, reasons := range []map[string]string{answer.NotReady, answer.Away} {
+		for _, name := range slices.Sorted(maps.Keys(reasons)) {
+			fmt.Fprintf(s.Err, "%s: %s\n", name, strings.TrimSpace(reasons[name]))
+		}
+	}
+	if res.StatusCode == http.StatusOK {
+		return nil
 	}
 	return ErrShown
 }

@@ -173,6 +173,7 @@ func TestHealth(t *testing.T) {
 	}{
 		"ready":                {answer(200, `{"status":"ready"}`), result{0, "ready\n", ""}},
 		"not ready, with why":  {answer(503, `{"status":"not_ready","notReady":{"inventory":"The file is gone."}}`), result{1, "not_ready\n", "inventory: The file is gone.\n"}},
+		"degraded":             {answer(200, `{"status":"degraded","away":{"broker":"It is away."}}`), result{0, "degraded\n", "broker: It is away.\n"}},
 		"draining":             {answer(503, `{"status":"draining"}`), result{1, "draining\n", ""}},
 		"another program":      {answer(200, `<html>`), result{1, "", "is answered by another program"}},
 		"an address not right": {"nowhere:x:y", result{1, "", "--listen"}},

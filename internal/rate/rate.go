@@ -19,7 +19,9 @@ import (
 	"time"
 
 	"github.com/go-redis/redis_rate/v10"
+	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/throttled/throttled/v2"
 	"github.com/throttled/throttled/v2/store/memstore"
 )
@@ -139,6 +141,7 @@ func New(limit Limit, service, redisURL string, log *slog.Logger) (*Limiter, err
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = patience, patience, patience, patience
 	o.MaxRetries = -1 // a limit is not worth a second attempt
 	o.ContextTimeoutEnabled = true
+	logging.Disable() // it writes a line for each attempt past our log, which has the outage once
 	l.service, l.redis = service, redis.NewClient(o)
 	l.shared = redis_rate.NewLimiter(l.redis)
 	return l, nil
@@ -153,6 +156,22 @@ func (l *Limiter) Close() error {
 		return nil
 	}
 	return l.redis.Close()
+}
+
+// errAway tells whoever asks how the process is, who may be a stranger: the address is for the log.
+var errAway = fault.New(fault.Unavailable, "redis_unavailable", "The Redis that REDIS_URL names does not answer. Each process counts requests by itself until it does.")
+
+// Ready fails while Redis is away, which is no reason for Take to. Without a Redis it never fails.
+func (l *Limiter) Ready(ctx context.Context) error {
+	if l.redis == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := l.redis.Ping(ctx).Err(); err != nil {
+		return errAway.Because(err)
+	}
+	return nil
 }
 
 // Take counts one request of a client and decides about it.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/telemetry/telemetrytest"
 
+	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/rate"
 	"github.com/orderkeep/orderkeep/internal/rate/ratetest"
 )
@@ -104,7 +105,13 @@ func TestRedisAwayIsNoReasonToFail(t *testing.T) {
 	if got := take(t, 4, "a", l); got != 4 {
 		t.Fatalf("%d of 4", got)
 	}
+	if err := l.Ready(t.Context()); err != nil {
+		t.Errorf("with Redis: %v", err)
+	}
 	stop()
+	if err := l.Ready(t.Context()); fault.Of(err).Code != "redis_unavailable" {
+		t.Errorf("without Redis: %v", err)
+	}
 	start := time.Now()
 	if got := take(t, 200, "a", l); got != 10 {
 		t.Errorf("without Redis %d of 200 were let in", got)
