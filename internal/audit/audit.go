@@ -44,8 +44,9 @@ type Claim struct {
 	Ref      string // an id to find it by, such as the payment's
 	Past     bool   // with OrderPending: nobody has driven it for longer than its lease allows, or nobody brings it to an end within Patience
 
-	// With a state of an order that other contexts act on by events and answer: when the order came to it, and which answers
-	// it has. Until then what they hold is on its way, and not wrong. A zero Since is a state that waits for nobody.
+	// With OrderPending: when it was placed. With a state of an order that other contexts act on by events and answer: when the order
+	// came to it, and which answers it has. Until then what they hold is on its way, and not wrong. A zero Since is a state that
+	// waits for nobody.
 	Since       time.Time
 	UnitsAnswer bool
 	MoneyAnswer bool
@@ -58,7 +59,7 @@ type Violation struct {
 
 	// Since is when something that takes its time began: it is on its way, and broken only after Patience. Zero is broken at once.
 	Since time.Time `json:"-"`
-	// Times is how many findings a line stands for that a source has summed up; 0 is one.
+	// Times is how many findings a line stands for that a source has summed up, and does not name; 0 is one, named in Detail.
 	Times int64 `json:"-"`
 }
 

@@ -117,6 +117,8 @@ func ruleCases(now time.Time) map[string]ruleCase {
 
 		"a pending order before its payment":        {order(OrderPending, 500), holds(UnitsHeld), nil, nil},
 		"a pending order with an unknown outcome":   {order(OrderPending, 500), holds(UnitsHeld, ProviderHeld), nil, nil},
+		"a pending order that is driven":            {order(OrderPending, 500, since), holds(UnitsHeld), nil, broken(PendingOrderIsDriven)},
+		"a pending order that nobody drives now":    {order(OrderPending, 500, since, lost), holds(UnitsHeld), broken(PendingOrderIsDriven), nil},
 		"a pending order that nobody drives":        {order(OrderPending, 500, lost), holds(UnitsHeld), broken(PendingOrderIsDriven), nil},
 		"charged twice while it is pending":         {order(OrderPending, 500), holds(UnitsHeld, ProviderHeld, ProviderHeld), broken(OrderIsChargedOnce), nil},
 		"a rejected order":                          {order(OrderOff, 500), nil, nil, nil},
@@ -324,6 +326,28 @@ func TestWhatOnlyMovesIsNotBroken(t *testing.T) {
 		r, err := Run(t.Context(), moving(held("o1"), both, held("o1"), both, held("o1")))
 		if err != nil || r.OK || r.Passes != 5 || len(r.Violations) != 1 || !strings.Contains(r.Violations[0].Detail, "o1") {
 			t.Errorf("%+v, %v; want the one violation that all passes saw", r, err)
+		}
+	})
+}
+
+// A context that was restored empty breaks a rule for each order there is.
+func TestViolationsPastTheBoundAreCounted(t *testing.T) {
+	t.Parallel()
+	const past = 7
+	many := record{name: "inventory"}
+	for n := range mostNamed + past {
+		many.claims = append(many.claims, Claim{Order: fmt.Sprintf("o%06d", n), What: UnitsHeld})
+	}
+	more := many
+	more.claims = append(slices.Clone(many.claims), Claim{Order: "p", What: UnitsHeld})
+	more.broken = []Violation{{Rule: ReservationHasLiveOrder, Detail: "and 3 more", Times: 3}}
+	synctest.Test(t, func(t *testing.T) {
+		r, err := Run(t.Context(), moving([]record{{name: "orders"}, more}, []record{{name: "orders"}, many}))
+		if err != nil || r.OK || len(r.Violations) != mostNamed+1 {
+			t.Fatalf("ok %v, %d violations, %v; want %d and the rest in one line", r.OK, len(r.Violations), err, mostNamed)
+		}
+		if last := r.Violations[mostNamed].Detail; last != fmt.Sprintf("and %d more", past) || !strings.Contains(r.Violations[0].Detail, "o000000") {
+			t.Errorf("the first is %v, the last %q", r.Violations[0], last)
 		}
 	})
 }

@@ -46,6 +46,8 @@ func judge(claims []Claim, said map[What]bool) []Violation {
 		v.off()
 	case v.order.What == OrderPending && v.order.Past:
 		v.broken(PendingOrderIsDriven, "pending past its lease, or for more than an hour; a running serve drives it on within seconds, so start one, or look for the order in its log")
+	case v.order.What == OrderPending:
+		v.pending()
 	case v.order.What == OrderConfirmed:
 		v.shelf(ConfirmedOrderHasItsUnits, "confirmed, and no units are reserved for it or have left the shelf", UnitsHeld, UnitsTaken)
 		v.paid(ConfirmedOrderIsPaid, "confirmed", "is held", MoneyHeld, MoneyTaken)
@@ -68,6 +70,14 @@ func (v *verdict) unitsDue() bool {
 }
 func (v *verdict) moneyDue() bool {
 	return v.order != nil && !v.order.Since.IsZero() && !v.order.MoneyAnswer
+}
+
+// pending notes an order that is on its way to its end.
+func (v *verdict) pending() {
+	if since := v.order.Since.UTC(); !since.IsZero() {
+		v.broken(PendingOrderIsDriven, "pending since %s, and driven on", since.Format(seconds))
+		v.found[len(v.found)-1].Since = since
+	}
 }
 
 // off judges an order that is rejected, cancelled or not known: nothing may be held for it.
@@ -198,6 +208,9 @@ func (v *verdict) paid(rule, state, lacks string, states ...What) {
 
 // answered notes which answers are on their way, from contexts that are read.
 func (v *verdict) answered() {
+	if v.order != nil && v.order.What == OrderPending {
+		return // it is driven, and not answered
+	}
 	for _, a := range []struct {
 		from string
 		due  bool
@@ -205,11 +218,14 @@ func (v *verdict) answered() {
 		if a.due {
 			since := v.order.Since.UTC()
 			state := map[What]string{OrderOff: "cancelled", OrderFulfilled: "fulfilled", OrderReturned: "returned"}[v.order.What]
-			v.broken(OrderIsAnswered, "%s at %s, and %s has not answered yet", state, since.Format("2006-01-02T15:04:05Z"), a.from)
+			v.broken(OrderIsAnswered, "%s at %s, and %s has not answered yet", state, since.Format(seconds), a.from)
 			v.found[len(v.found)-1].Since = since
 		}
 	}
 }
+
+// seconds is how details say a time in UTC.
+const seconds = "2006-01-02T15:04:05Z"
 
 func amount(c Claim) string { return fmt.Sprintf("%d %s", c.Amount, c.Currency) }
 

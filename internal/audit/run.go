@@ -28,26 +28,26 @@ var pauses = []time.Duration{200 * time.Millisecond, 400 * time.Millisecond, 800
 //
 // The contexts' databases are read at instants that differ a little, so beside a running system an order that
 // moves between two readings looks broken for a moment. Run therefore opens and reads everything again while
-// there are violations or something is on its way, up to five times in about three seconds. It reports the violations that
-// every pass found in the same words, and what the last one found on its way. Nothing real is lost by that: a broken
-// promise is a state on disk that no running code repairs, so each pass sees it. Nothing false remains: an order's states form no
-// cycle, so it crosses each step once, and to be reported it would have to be caught in the same step at all instants.
+// there are violations or something is on its way, up to five times in about three seconds and the time that reading takes. It
+// reports the violations that every pass found in the same words, and what the last one found on its way. Nothing real is lost
+// by that: a broken promise is a state on disk that no running code repairs, so each pass sees it. Nothing false remains: an
+// order's states form no cycle, so it crosses each step once, and to be reported it would have to be caught in the same step at
+// all instants.
 func Run(ctx context.Context, open func(context.Context) ([]Source, error)) (Report, error) {
 	// One clock for all passes, so that nothing falls between what is on its way and what is wrong.
 	now := time.Now()
-	var r Report
+	var broken map[string]*breaches
 	for pass := 0; ; pass++ {
 		counts, f, err := once(ctx, open, now)
 		if err != nil {
 			return Report{}, err
 		}
-		broken := f.broken
 		if pass > 0 {
-			broken = both(r.Violations, broken)
+			f.broken = both(broken, f.broken)
 		}
-		r = Report{OK: len(broken) == 0, Counts: counts, OnItsWay: f.onItsWay(), Violations: broken, Passes: pass + 1}
-		if r.OK && len(r.OnItsWay) == 0 || pass == len(pauses) {
-			return r, nil
+		broken = f.broken
+		if waits := f.onItsWay(); len(broken)+len(waits) == 0 || pass == len(pauses) {
+			return Report{OK: len(broken) == 0, Counts: counts, OnItsWay: waits, Violations: list(broken), Passes: pass + 1}, nil
 		}
 		select {
 		case <-time.After(pauses[pass]):
@@ -57,11 +57,21 @@ func Run(ctx context.Context, open func(context.Context) ([]Source, error)) (Rep
 	}
 }
 
-// findings are what one pass found. What is on its way is summed up at once: while a context is away it grows.
+// findings are what one pass found, by rule. What is on its way is summed up at once: while a context is away it grows.
 type findings struct {
 	now     time.Time
-	broken  []Violation
-	waiting map[string]*waiting // by rule
+	broken  map[string]*breaches
+	waiting map[string]*waiting
+}
+
+// mostNamed bounds the violations of one rule that are named; the others are counted. It is ten times what one process can have
+// in motion at once, so that what only moves between two readings crowds out nothing that is wrong.
+const mostNamed = 10_000
+
+// breaches are the violations of one rule.
+type breaches struct {
+	named []Violation // in once sorted, each once
+	more  int64
 }
 
 type waiting struct {
@@ -72,7 +82,7 @@ type waiting struct {
 func (f *findings) add(all []Violation) {
 	for _, v := range all {
 		if v.Since.IsZero() || f.now.Sub(v.Since) > Patience {
-			f.broken = append(f.broken, Violation{Rule: v.Rule, Detail: v.Detail})
+			f.breach(v)
 			continue
 		}
 		w := f.waiting[v.Rule]
@@ -85,6 +95,19 @@ func (f *findings) add(all []Violation) {
 			w.oldest = v
 		}
 	}
+}
+
+func (f *findings) breach(v Violation) {
+	b := f.broken[v.Rule]
+	if b == nil {
+		b = &breaches{}
+		f.broken[v.Rule] = b
+	}
+	if v.Times > 0 || len(b.named) == mostNamed {
+		b.more += max(1, v.Times)
+		return
+	}
+	b.named = append(b.named, Violation{Rule: v.Rule, Detail: v.Detail})
 }
 
 func (f *findings) onItsWay() []Waiting {
@@ -109,7 +132,7 @@ func once(ctx context.Context, open func(context.Context) ([]Source, error), now
 		}
 	}()
 	counts = make(map[string]map[string]int64, len(sources))
-	found = &findings{now: now, broken: []Violation{}, waiting: map[string]*waiting{}}
+	found = &findings{now: now, broken: map[string]*breaches{}, waiting: map[string]*waiting{}}
 	for _, s := range sources {
 		c, v, err := s.Check(ctx)
 		if err != nil {
@@ -130,22 +153,44 @@ func once(ctx context.Context, open func(context.Context) ([]Source, error), now
 	if err != nil {
 		return nil, nil, err
 	}
-	slices.SortFunc(found.broken, compare)
-	found.broken = slices.Compact(found.broken)
+	for _, b := range found.broken {
+		slices.SortFunc(b.named, compare)
+		b.named = slices.Compact(b.named)
+	}
 	return counts, found, nil
 }
 
-func compare(a, b Violation) int {
-	return cmp.Or(cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Detail, b.Detail))
-}
+func compare(a, b Violation) int { return cmp.Compare(a.Detail, b.Detail) }
 
-// both returns what is in a and in b; each is sorted.
-func both(a, b []Violation) []Violation {
-	out := []Violation{}
-	for _, v := range b {
-		if _, ok := slices.BinarySearchFunc(a, v, compare); ok {
-			out = append(out, v)
+// both returns what is in a and in b.
+func both(a, b map[string]*breaches) map[string]*breaches {
+	out := map[string]*breaches{}
+	for rule, now := range b {
+		before, ok := a[rule]
+		if !ok {
+			continue
+		}
+		stays := &breaches{more: min(before.more, now.more)}
+		for _, v := range now.named {
+			if _, ok := slices.BinarySearchFunc(before.named, v, compare); ok {
+				stays.named = append(stays.named, v)
+			}
+		}
+		if len(stays.named) > 0 || stays.more > 0 {
+			out[rule] = stays
 		}
 	}
 	return out
+}
+
+// list puts the violations in the order of a report.
+func list(broken map[string]*breaches) []Violation {
+	all := []Violation{}
+	for _, rule := range slices.Sorted(maps.Keys(broken)) {
+		all = append(all, broken[rule].named...)
+		if n := broken[rule].more; n > 0 {
+			all = append(all, Violation{Rule: rule, Detail: fmt.Sprintf("and %d more", n)})
+		}
+	}
+	return all
 }

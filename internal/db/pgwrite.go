@@ -258,6 +258,10 @@ func (e *pgEngine) explain(err error) error {
 	case "3D000":
 		return fault.New(fault.NotFound, "no_database", "There is no such database. Have an administrator run: CREATE DATABASE %s OWNER %s;", quoted(e.config.Database), quoted(e.config.User)).Because(err)
 	case "42501":
+		if e.reading {
+			user := quoted(e.config.User)
+			return fault.New(fault.Denied, "database_permission_denied", "The user may not read all tables of the context. As their owner run: GRANT USAGE ON SCHEMA public TO %s; GRANT SELECT ON ALL TABLES IN SCHEMA public TO %s;", user, user).Because(err)
+		}
 		return fault.New(fault.Denied, "database_permission_denied", "The user may not do this in the database. Make it the owner: ALTER DATABASE %s OWNER TO %s;", quoted(e.config.Database), quoted(e.config.User)).Because(err)
 	case "53100", "58030":
 		return fault.New(fault.Unavailable, "disk_full", "The database server's disk is full or broken. Free some space; nothing that was answered is lost.").Because(err)

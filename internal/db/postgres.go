@@ -22,6 +22,8 @@ import (
 type pgEngine struct {
 	config *pgx.ConnConfig
 	writer string // names this process's writing connection, among all that ever were
+
+	reading bool // and nothing else
 }
 
 const (
@@ -78,7 +80,11 @@ func (e *pgEngine) snapshot() *sql.TxOptions {
 func (e *pgEngine) open() (*DB, error) { return e.pools(nil), nil }
 
 func (e *pgEngine) openReadOnly(Schema) (*DB, error) {
-	return e.pools(map[string]string{"default_transaction_read_only": "on"}), nil
+	e.reading = true
+	return e.pools(map[string]string{
+		"default_transaction_read_only":       "on",
+		"idle_in_transaction_session_timeout": "0", // a snapshot waits while others are read; the server's setting would end it
+	}), nil
 }
 
 func (e *pgEngine) pools(params map[string]string) *DB {

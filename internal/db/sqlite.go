@@ -37,7 +37,9 @@ func (e *sqliteEngine) openReadOnly(s Schema) (*DB, error) {
 	if _, err := os.Stat(e.path); err != nil {
 		return nil, fmt.Errorf("there is no database of %s at %s: give the directory that serve was started with", s.Context, e.path)
 	}
-	return e.pools("rw", "&_pragma=query_only(1)")
+	// mode=ro is the file system's own word for it: SQLite then also leaves the WAL alone that a killed process left. It reads it
+	// where the -shm beside it may be read, or made.
+	return e.pools("ro", "&_pragma=query_only(1)")
 }
 
 func (e *sqliteEngine) pools(mode, more string) (*DB, error) {

@@ -145,3 +145,18 @@ func Unchecked(t testing.TB, at string) *sql.DB {
 	}
 	return d
 }
+
+// Reader makes a user with statements that are written for the user auditor and the database and owner orders, in the place of which
+// they get the database at, made by Database. It returns that user's URL of it.
+func Reader(t testing.TB, at, statements string) string {
+	t.Helper()
+	s := theServer(t)
+	u, err := url.Parse(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := newName()
+	database := strings.Trim(u.Path, "/")
+	s.exec(t, database, strings.NewReplacer("auditor", name, "orders", database, "...", s.password).Replace(statements))
+	return s.url(name, database)
+}

@@ -13,79 +13,23 @@ import (
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
 )
 
-// Inspect opens the database at url, read only, beside a running process or without one. What the source says is
-// the state at this moment: one snapshot, held until Close.
+// Inspect opens the records of Inventory for an audit, beside a running process or without one.
 func Inspect(ctx context.Context, url string) (audit.Source, error) {
-	d, err := db.OpenReadOnly(ctx, url, Schema())
+	at, err := db.OpenSnapshot(ctx, url, Schema())
 	if err != nil {
 		return nil, err
 	}
-	v := &view{db: d, asks: make(chan ask), gone: make(chan struct{})}
-	ready := make(chan struct{})
-	go v.hold(ready)
-	select {
-	case <-ready:
-		return v, nil
-	case <-v.gone:
-		return nil, fmt.Errorf("take a snapshot of inventory: %w", closing(v.err, d.Close()))
-	}
+	return &source{at}, nil
 }
 
-// view is one snapshot: a read transaction that lives in a goroutine and answers asks, because db.Read lends its
-// transaction to a function.
-type view struct {
-	db   *db.DB
-	asks chan ask
-	gone chan struct{} // closed when the transaction has ended, with err
-	err  error
-}
+type source struct{ at *db.Snapshot }
 
-type ask struct {
-	f    func(*sql.Tx) error
-	done chan error
-}
-
-// hold keeps the transaction. It runs without a caller's context: a caller that leaves ends its own query only.
-func (v *view) hold(ready chan<- struct{}) {
-	defer close(v.gone)
-	v.err = v.db.Read(context.Background(), func(tx *sql.Tx) error {
-		// A deferred transaction takes its snapshot with its first query.
-		var n int
-		if err := tx.QueryRow(`SELECT count(*) FROM orderkeep_owner`).Scan(&n); err != nil {
-			return err
-		}
-		close(ready)
-		for a := range v.asks {
-			a.done <- a.f(tx)
-		}
-		return nil
-	})
-}
-
-func (v *view) read(f func(*sql.Tx) error) error {
-	a := ask{f, make(chan error)}
-	v.asks <- a
-	return <-a.done
-}
-
-func (v *view) Name() string { return "inventory" }
+func (s *source) Name() string { return "inventory" }
+func (s *source) Close() error { return s.at.Close() }
 
 // States implements audit.Source.
-func (v *view) States() []audit.What {
+func (s *source) States() []audit.What {
 	return []audit.What{audit.UnitsHeld, audit.UnitsTaken, audit.UnitsBack}
-}
-
-func (v *view) Close() error {
-	close(v.asks)
-	<-v.gone
-	return closing(v.err, v.db.Close())
-}
-
-func closing(first, second error) error {
-	if first != nil {
-		return first
-	}
-	return second
 }
 
 // Units are summed in two halves: a thousand numbers near MaxUnits pass what a sum of SQLite may have, and it may pass that on
@@ -167,10 +111,11 @@ var rules = []struct{ name, query string }{
 // maxViolations bounds what one rule reports; the rest is counted.
 const maxViolations = 1000
 
-func (v *view) Check(ctx context.Context) (map[string]int64, []audit.Violation, error) {
+// Check implements audit.Source.
+func (s *source) Check(ctx context.Context) (map[string]int64, []audit.Violation, error) {
 	found := map[string]int64{}
 	var broken []audit.Violation
-	err := v.read(func(tx *sql.Tx) error {
+	err := s.at.Read(func(tx *sql.Tx) error {
 		for _, c := range counts {
 			var high, low int64
 			if err := tx.QueryRowContext(ctx, c.query).Scan(&high, &low); err != nil {
@@ -199,7 +144,7 @@ func violations(ctx context.Context, tx *sql.Tx, rule, query string) ([]audit.Vi
 	}
 	defer rows.Close()
 	var broken []audit.Violation
-	past := 0
+	past := int64(0)
 	for rows.Next() {
 		var detail string
 		if err := rows.Scan(&detail); err != nil {
@@ -212,13 +157,14 @@ func violations(ctx context.Context, tx *sql.Tx, rule, query string) ([]audit.Vi
 		past++
 	}
 	if past > 0 {
-		broken = append(broken, audit.Violation{Rule: rule, Detail: fmt.Sprintf("and %d more", past)})
+		broken = append(broken, audit.Violation{Rule: rule, Detail: fmt.Sprintf("and %d more", past), Times: past})
 	}
 	return broken, rows.Err()
 }
 
-func (v *view) Claims(ctx context.Context, yield func(audit.Claim) bool) error {
-	return v.read(func(tx *sql.Tx) error {
+// Claims implements audit.Source.
+func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error {
+	return s.at.Read(func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, `SELECT id, state FROM reservations WHERE state IN ('reserved', 'committed', 'returned') AND owner = 'order' ORDER BY id`)
 		if err != nil {
 			return fmt.Errorf("list reservations: %w", err)

@@ -14,20 +14,20 @@ import (
 
 // Inspect opens the records of Orders for an audit, beside a running process or without one.
 func Inspect(ctx context.Context, url string) (audit.Source, error) {
-	d, err := db.OpenReadOnly(ctx, url, Schema())
+	at, err := db.OpenSnapshot(ctx, url, Schema())
 	if err != nil {
 		return nil, err
 	}
-	return &source{db: d, now: time.Now}, nil
+	return &source{at: at, now: time.Now}, nil
 }
 
 type source struct {
-	db  *db.DB
+	at  *db.Snapshot
 	now func() time.Time
 }
 
 func (s *source) Name() string { return "orders" }
-func (s *source) Close() error { return s.db.Close() }
+func (s *source) Close() error { return s.at.Close() }
 
 // States implements audit.Source.
 func (s *source) States() []audit.What {
@@ -38,7 +38,7 @@ func (s *source) States() []audit.What {
 func (s *source) Check(ctx context.Context) (map[string]int64, []audit.Violation, error) {
 	counts := map[string]int64{"pending": 0, "confirmed": 0, "rejected": 0, "cancelled": 0, "fulfilled": 0, "returned": 0}
 	var violations []audit.Violation
-	err := s.db.Read(ctx, func(tx *sql.Tx) error {
+	err := s.at.Read(func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, `SELECT state, count(*) FROM orders GROUP BY state`)
 		if err != nil {
 			return err
@@ -94,11 +94,15 @@ func (s *source) wrongTotals(ctx context.Context, tx *sql.Tx, violations *[]audi
 
 // Claims implements audit.Source.
 func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error {
+	return s.at.Read(func(tx *sql.Tx) error { return s.claims(ctx, tx, yield) })
+}
+
+func (s *source) claims(ctx context.Context, tx *sql.Tx, yield func(audit.Claim) bool) error {
 	// An order counts as left lying when nobody has come for it for a minute after it was due: the longest backoff.
 	stuckBefore := s.now().Add(-time.Minute).UnixMicro()
 	// Driven again and again and still not at its end is left lying too: it may hold units and money.
 	hopelessBefore := s.now().Add(-audit.Patience).UnixMicro()
-	rows, err := s.db.Query(ctx, `SELECT id, state, total_minor, currency, lease_until, placed_at, cancelled_at, fulfilled_at, returned_at,
+	rows, err := tx.QueryContext(ctx, `SELECT id, state, total_minor, currency, lease_until, placed_at, cancelled_at, fulfilled_at, returned_at,
 		units_taken_at, money_taken_at, units_back_at, money_back_at, kept FROM orders ORDER BY id`)
 	if err != nil {
 		return err
@@ -116,7 +120,7 @@ func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error
 		}
 		switch order.State(state) {
 		case order.Pending, order.Undoing:
-			c.What, c.Past = audit.OrderPending, lease < stuckBefore || placed < hopelessBefore
+			c.What, c.Since, c.Past = audit.OrderPending, fromMicro(placed), lease < stuckBefore || placed < hopelessBefore
 		case order.Confirmed:
 			c.What = audit.OrderConfirmed
 		case order.Rejected:

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ func TestAuditClaimsStatesAndAnswers(t *testing.T) {
 			free    bool
 			want    audit.Claim
 		}{
-			{want: audit.Claim{What: audit.OrderPending, Past: true}}, // its lease is of a long time ago
+			{want: audit.Claim{What: audit.OrderPending, Past: true, Since: noon}}, // its lease is of a long time ago
 			{moves: []order.Move{confirm()}, want: audit.Claim{What: audit.OrderConfirmed}},
 			{moves: []order.Move{{To: order.Rejected, At: noon, Rejection: rejection()}}, want: audit.Claim{What: audit.OrderOff}},
 			{moves: []order.Move{confirm(), cancel}, want: audit.Claim{What: audit.OrderOff, Since: hour}},
@@ -100,8 +101,8 @@ func TestAuditCountsUnitsThatInventoryKeeps(t *testing.T) {
 			what  audit.What
 			since time.Time
 		}{
-			{nil, audit.OrderPending, time.Time{}},
-			{[]order.Move{undoing}, audit.OrderPending, time.Time{}},
+			{nil, audit.OrderPending, noon},
+			{[]order.Move{undoing}, audit.OrderPending, noon},
 			{[]order.Move{undoing, rejected}, audit.OrderOff, time.Time{}},
 			{[]order.Move{confirm()}, audit.OrderConfirmed, time.Time{}},
 			{[]order.Move{confirm(), {To: order.Cancelled, At: hour}}, audit.OrderOff, hour},
@@ -127,7 +128,7 @@ func TestAuditCountsUnitsThatInventoryKeeps(t *testing.T) {
 			}
 			want = append(want, audit.Claim{
 				Order: string(o.ID), What: tc.what, Amount: o.TotalMinor, Currency: o.Currency, Since: tc.since,
-				Past: tc.what == audit.OrderPending, UnitsAnswer: !tc.since.IsZero(),
+				Past: tc.what == audit.OrderPending, UnitsAnswer: tc.since.Equal(hour),
 			})
 		}
 		source, err := Inspect(t.Context(), url)
@@ -152,7 +153,7 @@ func TestAuditCountsUnitsThatInventoryKeeps(t *testing.T) {
 func TestAuditFindsPendingOrdersThatAreLeftLying(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
-		s, _ := setup(t, e)
+		s, url := setup(t, e)
 		for _, tc := range []struct {
 			name        string
 			placed, due time.Duration // ago
@@ -167,13 +168,17 @@ func TestAuditFindsPendingOrdersThatAreLeftLying(t *testing.T) {
 			o := pending("")
 			o.PlacedAt, o.Lease.Until = noon.Add(-tc.placed), noon.Add(-tc.due)
 			mustBegin(t, s, o)
-			records := &source{db: s.db, now: func() time.Time { return noon }}
-			err := records.Claims(t.Context(), func(c audit.Claim) bool {
+			at, err := db.OpenSnapshot(t.Context(), url, Schema())
+			if err != nil {
+				t.Fatal(err)
+			}
+			records := &source{at: at, now: func() time.Time { return noon }}
+			err = errors.Join(records.Claims(t.Context(), func(c audit.Claim) bool {
 				if c.Order == string(o.ID) && c.Past != tc.past {
 					t.Errorf("one that %s: left lying %v, want %v", tc.name, c.Past, tc.past)
 				}
 				return true
-			})
+			}), at.Close())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -16,25 +16,24 @@ import (
 
 // Inspect opens the records of Payments, and the simulated provider's own, for an audit.
 func Inspect(ctx context.Context, url, providerURL string) (audit.Source, error) {
-	d, err := db.OpenReadOnly(ctx, url, Schema())
+	at, err := db.OpenSnapshot(ctx, url, Schema())
 	if err != nil {
 		return nil, err
 	}
 	book, err := simulated.OpenRecord(ctx, providerURL)
 	if err != nil {
-		d.Close()
-		return nil, err
+		return nil, errors.Join(err, at.Close())
 	}
-	return &source{d, book}, nil
+	return &source{at, book}, nil
 }
 
 type source struct {
-	db   *db.DB
+	at   *db.Snapshot
 	book *simulated.Record
 }
 
 func (s *source) Name() string { return "payments" }
-func (s *source) Close() error { return errors.Join(s.book.Close(), s.db.Close()) }
+func (s *source) Close() error { return errors.Join(s.book.Close(), s.at.Close()) }
 
 // States implements audit.Source.
 func (s *source) States() []audit.What {
@@ -45,7 +44,7 @@ func (s *source) States() []audit.What {
 func (s *source) Check(ctx context.Context) (map[string]int64, []audit.Violation, error) {
 	counts := map[string]int64{"authorized": 0, "captured": 0, "declined": 0, "voided": 0, "refunded": 0, "underWay": 0}
 	var violations []audit.Violation
-	err := s.db.Read(ctx, func(tx *sql.Tx) error {
+	err := s.at.Read(func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, `SELECT status, count(*) FROM payments GROUP BY status`)
 		if err != nil {
 			return err
@@ -120,7 +119,11 @@ var states = map[payment.State]audit.What{
 // Claims implements audit.Source. The provider's book is read beside ours in one order of order ids: its keys begin with
 // them, and ids all have one length.
 func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error {
-	rows, err := s.db.Query(ctx, `SELECT order_id, payment_id, currency, status, authorized_minor, captured_minor, refunded_minor FROM payments
+	return s.at.Read(func(tx *sql.Tx) error { return s.claims(ctx, tx, yield) })
+}
+
+func (s *source) claims(ctx context.Context, tx *sql.Tx, yield func(audit.Claim) bool) error {
+	rows, err := tx.QueryContext(ctx, `SELECT order_id, payment_id, currency, status, authorized_minor, captured_minor, refunded_minor FROM payments
 		WHERE status IN ('authorized', 'capturing', 'captured', 'refunding', 'refunded') ORDER BY order_id`)
 	if err != nil {
 		return err

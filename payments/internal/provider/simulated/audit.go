@@ -9,24 +9,26 @@ import (
 )
 
 // Record is the provider's book, for an audit.
-type Record struct{ db *db.DB }
+type Record struct{ at *db.Snapshot }
 
 // OpenRecord opens the book to read it, beside a running provider or without one.
 func OpenRecord(ctx context.Context, url string) (*Record, error) {
-	d, err := db.OpenReadOnly(ctx, url, schema())
+	at, err := db.OpenSnapshot(ctx, url, schema())
 	if err != nil {
 		return nil, err
 	}
-	return &Record{d}, nil
+	return &Record{at}, nil
 }
 
 // Close closes the book.
-func (r *Record) Close() error { return r.db.Close() }
+func (r *Record) Close() error { return r.at.Close() }
 
 // Count is the number of charges that hold or have taken money.
 func (r *Record) Count(ctx context.Context) (int64, error) {
 	var n int64
-	err := r.db.QueryRow(ctx, `SELECT count(*) FROM charges WHERE state IN ('authorized', 'captured')`).Scan(&n)
+	err := r.at.Read(func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT count(*) FROM charges WHERE state IN ('authorized', 'captured')`).Scan(&n)
+	})
 	return n, err
 }
 
@@ -39,7 +41,7 @@ type Charge struct {
 
 // Charges calls yield for each charge that moved money, unless it was voided, by key. A false from yield stops it.
 func (r *Record) Charges(ctx context.Context, yield func(Charge) bool) error {
-	return r.db.Read(ctx, func(tx *sql.Tx) error {
+	return r.at.Read(func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM charges WHERE state IN ('authorized', 'captured', 'refunded') ORDER BY key`)
 		if err != nil {
 			return err
