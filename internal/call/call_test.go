@@ -380,26 +380,15 @@ func TestBreaker(t *testing.T) {
 			}
 		})
 	})
-	t.Run("can be reset", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			fail := error(errDown)
-			target, conn := inventory(func(context.Context, string) error { return fail })
-			down(t, conn)
-			fail = nil
-			target.Reset()
-			if err := conn.Invoke(t.Context(), unknown, nil, nil); err != nil || breaker(target, unknown) != "closed" {
-				t.Errorf("err = %v, breaker %s", err, breaker(target, unknown))
-			}
-		})
-	})
 }
 
 func TestBulkhead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		target, conn := inventory(func(context.Context, string) error { <-release; return nil })
+		m := telemetry.NewMetrics()
+		target := call.NewEdges(slog.New(slog.DiscardHandler), m).Target("inventory")
+		conn := target.Conn(peer(func(context.Context, string) error { <-release; return nil }))
 		var running sync.WaitGroup
 		for range 256 {
 			running.Go(func() {
@@ -412,6 +401,7 @@ func TestBulkhead(t *testing.T) {
 		if err := conn.Invoke(t.Context(), unknown, nil, nil); fault.Of(err).Code != "inventory_unavailable" {
 			t.Errorf("the 257th got %v", err)
 		}
+		figures(t, m, `orderkeep_calls_in_flight{target="inventory",method="Unknown"} 256`, `orderkeep_call_attempts_total{target="inventory",method="Unknown",result="too_many"} 1`)
 		close(release)
 		running.Wait()
 		if err := conn.Invoke(t.Context(), unknown, nil, nil); err != nil || breaker(target, unknown) != "closed" {

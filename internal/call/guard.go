@@ -13,16 +13,8 @@ import (
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 )
-
-// State is one guarded method as an operator sees it.
-type State struct {
-	Target   string `json:"target"`
-	Method   string `json:"method"`
-	Breaker  string `json:"breaker"`  // closed, open or half-open
-	Calls    uint   `json:"calls"`    // within the last 10 s
-	Failures uint   `json:"failures"` // of them
-}
 
 // guard runs the calls of one method by its policy.
 type guard struct {
@@ -33,6 +25,9 @@ type guard struct {
 	seats      bulkhead.Bulkhead[any]
 	retry      failsafe.Executor[any] // nil if the method is not repeatable
 	log        *slog.Logger
+	figures    *figures
+	inFlight   atomic.Int64
+	repeats    atomic.Int64  // of those in flight
 	stranger   atomic.Bool   // the peer did not speak the contract when it was asked last
 	cuts       atomic.Uint64 // times that the peer was found cut off
 }
@@ -42,7 +37,7 @@ type refusal struct{ why string }
 
 func (r refusal) Error() string { return r.why }
 
-func newGuard(p Policy, log *slog.Logger) *guard {
+func newGuard(p Policy, log *slog.Logger, m *telemetry.Metrics) *guard {
 	g := &guard{policy: p, seats: bulkhead.New[any](uint(p.InFlight)), log: log}
 	g.gate = circuitbreaker.NewBuilder[any]().WithFailureThreshold(failuresInRow).WithSuccessThreshold(1).
 		WithDelay(breakerDelay).WithJitterFactor(breakerJitter).
@@ -54,11 +49,13 @@ func newGuard(p Policy, log *slog.Logger) *guard {
 		}).Build()
 	g.rate = circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(failureRate, failureCalls, failureWindow).
 		OnOpen(func(circuitbreaker.StateChangedEvent) { g.gate.Open() }).Build()
+	g.figures = newFigures(g, m)
 	if p.Attempts > 1 {
 		g.retry = failsafe.With(retrypolicy.NewBuilder[any]().
 			HandleIf(func(_ any, err error) bool { return repeatable(err) }).
 			WithMaxAttempts(p.Attempts).WithBackoff(backoffFirst, backoffLast).WithJitterFactor(1).
-			WithBudget(budget.NewBuilder().WithMaxRate(retryShare).WithMinConcurrency(retryMinimum).Build()).
+			WithBudget(budget.NewBuilder().WithMaxRate(retryShare).WithMinConcurrency(retryMinimum).
+				OnBudgetExceeded(func(budget.ExceededEvent) { g.figures.denied.Inc() }).Build()).
 			ReturnLastFailure().Build())
 	}
 	return g
@@ -74,6 +71,11 @@ func (g *guard) do(ctx context.Context, call func(context.Context) error) error 
 	}
 	var last error
 	err := g.retry.WithContext(ctx).Run(func() error {
+		if last != nil {
+			g.figures.repeated.Inc()
+			g.repeats.Add(1)
+			defer g.repeats.Add(-1)
+		}
 		last = g.attempt(ctx, call)
 		return last
 	})
@@ -89,19 +91,24 @@ func (g *guard) do(ctx context.Context, call func(context.Context) error) error 
 
 func (g *guard) attempt(ctx context.Context, call func(context.Context) error) error {
 	if !g.seats.TryAcquirePermit() {
+		g.figures.full.Inc()
 		return g.unavailable(refusal{"too many calls are in flight"})
 	}
 	defer g.seats.ReleasePermit()
 	if !g.gate.TryAcquirePermit() {
+		g.figures.barred.Inc()
 		e := g.unavailable(refusal{"the circuit breaker is open"})
 		e.RetryAfter = max(g.gate.RemainingDelay(), time.Millisecond)
 		return e
 	}
+	g.inFlight.Add(1)
+	defer g.inFlight.Add(-1)
 	start, cuts := time.Now(), g.cuts.Load()
 	attempt, cancel := context.WithTimeout(ctx, g.policy.Timeout)
 	defer cancel()
 	err := call(attempt)
 	if err == nil {
+		g.figures.ok.Inc()
 		g.gate.RecordSuccess()
 		g.rate.RecordSuccess()
 		if g.stranger.Load() {
@@ -122,15 +129,19 @@ func (g *guard) attempt(ctx context.Context, call func(context.Context) error) e
 func (g *guard) record(ctx context.Context, err error, took time.Duration, cuts uint64) {
 	switch {
 	case ctx.Err() != nil && (ctx.Err() == context.Canceled || took < g.policy.Timeout/2):
+		g.figures.left.Inc()
 		if g.gate.IsHalfOpen() {
 			// This was the probe, and it found nothing out: wait for the next one.
 			g.gate.Open()
 		}
 	case g.known(err, cuts):
+		g.figures.failed.Inc()
 	case fault.KindOf(err) == fault.Unavailable && !errors.Is(err, fault.ErrContract):
+		g.figures.failed.Inc()
 		g.gate.RecordFailure()
 		g.rate.RecordFailure()
 	default:
+		g.figures.refused.Inc()
 		g.gate.RecordSuccess()
 		g.rate.RecordSuccess()
 	}
@@ -178,7 +189,11 @@ func repeatable(err error) bool {
 }
 
 func (g *guard) state() State {
-	return State{g.policy.Target, g.policy.Method, g.gate.State().String(), g.rate.Metrics().Executions(), g.rate.Metrics().Failures()}
+	m := g.rate.Metrics()
+	return State{
+		Edge: g.policy.Edge(), Target: g.policy.Target, Method: g.policy.Method, Breaker: g.gate.State().String(),
+		Calls: m.Executions(), Failures: m.Failures(), InFlight: g.inFlight.Load(), Repeats: g.repeats.Load(), Policy: g.policy,
+	}
 }
 
 func (g *guard) reset() {

@@ -7,7 +7,10 @@
 // mechanisms are failsafe-go's; docs/calls.md has the numbers for each edge.
 package call
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Policy is what holds for one method of one target.
 type Policy struct {
@@ -18,6 +21,18 @@ type Policy struct {
 	InFlight int           // calls under way at once; the next is refused
 	Why      string        // the reason for the numbers
 }
+
+// Edge is the name of what the policy is for: the target and the method without its package, such as inventory/Reserve.
+func (p Policy) Edge() string {
+	if p.grpc() {
+		return p.Target + "/" + p.Method[strings.LastIndexByte(p.Method, '/')+1:]
+	}
+	return p.Target + "/" + p.Method
+}
+
+// grpc reports whether the method is one of a gRPC service, and rest, whether it is one of a REST contract.
+func (p Policy) grpc() bool { return strings.HasPrefix(p.Method, "/") }
+func (p Policy) rest() bool { return strings.Contains(p.Method, " ") }
 
 // The numbers that all edges share.
 const (

@@ -39,8 +39,15 @@ func (r route) matches(method, path string) bool {
 // Client returns a client for a target that speaks REST: requests go by the policies and carry the correlation id and the
 // deadline; an answer comes back as it is, and no answer as a fault. Close the body of an answer, as with any client.
 func (t *Target) Client(base http.RoundTripper) *http.Client {
+	t.use(Policy.rest)
+	var routes []route
+	for _, g := range t.all() {
+		if method, path, ok := strings.Cut(g.policy.Method, " "); ok {
+			routes = append(routes, route{method, strings.Split(path, "/"), g})
+		}
+	}
 	return &http.Client{
-		Transport: transport{t, base},
+		Transport: transport{t, routes, base},
 		// A contract does not redirect, and following one would repeat a command elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -48,6 +55,7 @@ func (t *Target) Client(base http.RoundTripper) *http.Client {
 
 type transport struct {
 	target *Target
+	routes []route
 	base   http.RoundTripper
 }
 
@@ -103,7 +111,7 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // guard returns the guard of a request, and whether the table names its route.
 func (t transport) guard(req *http.Request) (g *guard, known bool) {
-	for _, r := range t.target.routes {
+	for _, r := range t.routes {
 		if r.matches(req.Method, req.URL.Path) {
 			return r.guard, true
 		}

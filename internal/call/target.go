@@ -3,6 +3,7 @@ package call
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 
@@ -15,83 +16,73 @@ import (
 // Target is one context that is called, with a guard for each of its methods. All methods may be called at once from
 // many goroutines.
 type Target struct {
-	name   string
-	log    *slog.Logger
-	guards map[string]*guard
-	routes []route // of the REST methods among the guards
+	name  string
+	edges *Edges
 
-	mu     sync.Mutex
-	others map[string]*guard // of methods that the table does not name
+	mu     sync.RWMutex
+	guards map[string]*guard // of the methods of the wires in use
+	order  []*guard          // as the table has them, then as they were called first
 }
 
-// New makes the guards of a target by the table. Changes of the breakers are logged to log.
-func New(name string, log *slog.Logger) *Target { return newTarget(name, table, log) }
+// New returns a target by itself, for a caller that calls nobody else. Changes of the breakers are logged to log.
+func New(name string, log *slog.Logger) *Target { return NewEdges(log, nil).Target(name) }
 
-func newTarget(name string, policies []Policy, log *slog.Logger) *Target {
-	t := &Target{name: name, log: log, guards: map[string]*guard{}, others: map[string]*guard{}}
-	for _, p := range policies {
-		if p.Target != name {
-			continue
-		}
-		g := newGuard(p, log)
-		t.guards[p.Method] = g
-		if method, path, ok := strings.Cut(p.Method, " "); ok {
-			t.routes = append(t.routes, route{method, strings.Split(path, "/"), g})
-		}
-	}
-	return t
-}
-
+// guard returns the guard of a method; of one that the table does not name, it makes it.
 func (t *Target) guard(method string) *guard {
-	if g := t.guards[method]; g != nil {
+	t.mu.RLock()
+	g := t.guards[method]
+	t.mu.RUnlock()
+	if g != nil {
 		return g
 	}
+	p := other
+	p.Target, p.Method = t.name, method
+	return t.add(p)
+}
+
+func (t *Target) add(p Policy) *guard {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	g := t.others[method]
+	g := t.guards[p.Method]
 	if g == nil {
-		p := other
-		p.Target, p.Method = t.name, method
-		g = newGuard(p, t.log)
-		t.others[method] = g
+		g = newGuard(p, t.edges.log, t.edges.metrics)
+		t.guards[p.Method] = g
+		t.order = append(t.order, g)
 	}
 	return g
 }
 
-// States returns the state of every method that the table names or that was called, in the table's order.
+// use makes the guards of the table's methods that are spoken over a wire.
+func (t *Target) use(wire func(Policy) bool) {
+	for _, p := range table {
+		if p.Target == t.name && wire(p) {
+			t.add(p)
+		}
+	}
+}
+
+// States returns the state of every method of the wires in use: those that the table names in its order, then others that were called.
 func (t *Target) States() []State {
-	var states []State
-	for _, g := range t.all() {
-		states = append(states, g.state())
+	all := t.all()
+	states := make([]State, len(all))
+	for i, g := range all {
+		states[i] = g.state()
 	}
 	return states
 }
 
-// Reset closes all breakers and forgets what they counted.
-func (t *Target) Reset() {
-	for _, g := range t.all() {
-		g.reset()
-	}
-}
-
 func (t *Target) all() []*guard {
-	var all []*guard
-	for _, p := range table {
-		if g := t.guards[p.Method]; g != nil {
-			all = append(all, g)
-		}
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, g := range t.others {
-		all = append(all, g)
-	}
-	return all
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.Clone(t.order)
 }
 
 // Conn wraps a connection to the target: unary calls go by the policies, carry the correlation id, and return
 // faults. Streams pass as they are.
-func (t *Target) Conn(inner grpc.ClientConnInterface) grpc.ClientConnInterface { return conn{t, inner} }
+func (t *Target) Conn(inner grpc.ClientConnInterface) grpc.ClientConnInterface {
+	t.use(Policy.grpc)
+	return conn{t, inner}
+}
 
 type conn struct {
 	target *Target

@@ -42,6 +42,7 @@ type grammar struct {
 	Verify verifyCmd `cmd:"" help:"Prove on the databases that no promise is broken."`
 	Config configCmd `cmd:"" help:"Print the settings in force, with secrets masked."`
 
+	Calls  callsCmd  `cmd:"" help:"List the calls that a server makes to others, and reset their circuit breakers."`
 	Events eventsCmd `cmd:"" help:"List the events that consumers have set aside, and let them be tried again."`
 	Broker brokerCmd `cmd:"" help:"Run a broker that carries events between processes: NATS JetStream, for BROKER_URL=nats://127.0.0.1:4222."`
 

@@ -2,12 +2,14 @@ package httpd
 
 import (
 	"bytes"
+	"encoding/json"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/fault"
 )
 
@@ -64,4 +66,36 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	write(w, http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", text.Bytes())
+}
+
+// calls shows the guarded calls to this machine, and lets them be reset.
+func (s *Server) calls(w http.ResponseWriter, r *http.Request, path string) {
+	if f := near(r); f != nil {
+		WriteProblem(w, r, f)
+		return
+	}
+	method := map[string]string{"/internal/calls": http.MethodGet, "/internal/calls/reset": http.MethodPost}[path]
+	if r.Method != method {
+		MethodNotAllowed(w, r, map[string]string{http.MethodGet: "GET,HEAD", http.MethodPost: "POST"}[method])
+		return
+	}
+	var answer any
+	if method == http.MethodPost {
+		reset, err := s.o.Calls.Reset(r.URL.Query()["edge"]...)
+		if err != nil {
+			WriteProblem(w, r, err)
+			return
+		}
+		s.o.Log.InfoContext(r.Context(), "circuit breakers reset by hand", "edges", reset)
+		answer = map[string][]string{"reset": reset}
+	} else {
+		answer = map[string][]call.State{"calls": append([]call.State{}, s.o.Calls.States()...)}
+	}
+	text, err := json.Marshal(answer)
+	if err != nil {
+		WriteProblem(w, r, err)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	write(w, http.StatusOK, "application/json", text)
 }

@@ -1,12 +1,16 @@
 package httpd_test
 
 import (
+	"encoding/json"
+	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 )
@@ -86,5 +90,97 @@ func TestMetricsAreForTheNetworksThatAreNamed(t *testing.T) {
 		if w, _ := do(s, c.request(http.MethodGet, "/metrics")); w.Code != c.want {
 			t.Errorf("%s: %d, want %d", name, w.Code, c.want)
 		}
+	}
+}
+
+// sick is a server that calls Inventory, which fails until the breaker opens.
+func sick(t *testing.T) *httpd.Server {
+	t.Helper()
+	edges := call.NewEdges(slog.New(slog.DiscardHandler), nil)
+	inventory := edges.Target("inventory").Client(down{})
+	for range 10 {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://inventory.invalid/reserve", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res, err := inventory.Do(r); err == nil {
+			res.Body.Close()
+			t.Fatal("a wire that is down answers")
+		}
+	}
+	return httpd.New(httpd.Options{Calls: edges})
+}
+
+type down struct{}
+
+func (down) RoundTrip(*http.Request) (*http.Response, error) { return nil, errors.New("down") }
+
+func TestCallsAreShownAndReset(t *testing.T) {
+	t.Parallel()
+	s := sick(t)
+	here := neighbours["this machine"]
+	breaker := func() string {
+		w, _ := do(s, here.request(http.MethodGet, "/internal/calls"))
+		var got struct {
+			Calls []struct {
+				Edge, Breaker string
+				Failures      int
+				Policy        struct {
+					TimeoutSeconds float64
+					Attempts       int
+				}
+			}
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != http.StatusOK {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		for _, c := range got.Calls {
+			if c.Edge == "inventory/POST /reserve" && c.Policy.TimeoutSeconds == 5 && c.Policy.Attempts == 1 {
+				return c.Breaker
+			}
+		}
+		t.Fatalf("no such edge: %s", w.Body)
+		return ""
+	}
+	if b := breaker(); b != "open" {
+		t.Fatalf("the breaker is %s", b)
+	}
+	for name, a := range strangers {
+		for method, path := range map[string]string{http.MethodGet: "/internal/calls", http.MethodPost: "/internal/calls/reset"} {
+			if w, p := do(s, a.request(method, path)); w.Code != http.StatusForbidden || p.Error != "not_local" || strings.Contains(w.Body.String(), "edge") {
+				t.Errorf("%s, %s: %d %s", name, path, w.Code, w.Body)
+			}
+		}
+	}
+	page := here
+	page.header = "Sec-Fetch-Site: cross-site"
+	if w, p := do(s, page.request(http.MethodPost, "/internal/calls/reset")); w.Code != http.StatusForbidden || p.Error != "not_local" {
+		t.Errorf("the page of another site: %d %s", w.Code, w.Body)
+	}
+	for path, want := range map[string]int{"/internal/calls/reset?edge=inventory/GET%20/v1/stock/%7Bsku%7D": http.StatusOK, "/internal/calls/reset?edge=payments": http.StatusNotFound} {
+		if w, _ := do(s, here.request(http.MethodPost, path)); w.Code != want {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+	if b := breaker(); b != "open" {
+		t.Fatalf("the breaker is %s, and nobody that may has reset it", b)
+	}
+	if w, _ := do(s, here.request(http.MethodPost, "/internal/calls/reset?edge=inventory/POST%20/reserve")); w.Body.String() != `{"reset":["inventory/POST /reserve"]}` {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if b := breaker(); b != "closed" {
+		t.Errorf("after the reset the breaker is %s", b)
+	}
+	for method, path := range map[string]string{http.MethodPost: "/internal/calls", http.MethodGet: "/internal/calls/reset"} {
+		if w, _ := do(s, here.request(method, path)); w.Code != http.StatusMethodNotAllowed {
+			t.Errorf("%s %s: %d", method, path, w.Code)
+		}
+	}
+}
+
+func TestNoCallsAreAnEmptyList(t *testing.T) {
+	t.Parallel()
+	if w, _ := do(httpd.New(httpd.Options{}), neighbours["this machine"].request(http.MethodGet, "/internal/calls")); w.Body.String() != `{"calls":[]}` {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

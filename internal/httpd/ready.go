@@ -76,10 +76,7 @@ func reasons(e *jx.Encoder, field string, broken map[string]error, sentence func
 
 // breakers lists the calls that are held back. They make nobody unready: what needs no peer is answered as ever.
 func (s *Server) breakers(e *jx.Encoder) {
-	if s.o.Calls == nil {
-		return
-	}
-	open := slices.DeleteFunc(s.o.Calls(), func(c call.State) bool { return c.Breaker == "closed" })
+	open := slices.DeleteFunc(s.o.Calls.States(), func(c call.State) bool { return c.Breaker == "closed" })
 	if len(open) == 0 {
 		return
 	}

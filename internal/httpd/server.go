@@ -32,8 +32,9 @@ type Options struct {
 	Contracts [][]byte
 	// Ready says how the process is; nil is always well.
 	Ready func(context.Context) Condition
-	// Calls says how the calls to other contexts fare; /readyz shows those whose breaker is not closed.
-	Calls func() []call.State
+	// Calls are the guarded calls of the process: /readyz shows those whose breaker is not closed, /internal/calls shows
+	// all and lets them be reset.
+	Calls *call.Edges
 	// Metrics are what GET /metrics answers. Nil is as good as none of ours.
 	Metrics *telemetry.Metrics
 	// MetricsFrom are the networks, besides this machine, that may read them.

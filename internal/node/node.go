@@ -25,7 +25,7 @@ type node struct {
 	metrics  *telemetry.Metrics
 	services []opened // in the order of contexts
 	hangUp   []func() error
-	targets  []*call.Target
+	calls    *call.Edges
 	rate     *rate.Limiter // nil without a limit
 	broker   *broker.Bus   // nil while events stay within this process
 }
@@ -40,6 +40,7 @@ func newNode(cfg Config, contexts []Context, log *slog.Logger) *node {
 	n := &node{cfg: cfg, log: log, metrics: telemetry.NewMetrics(), contexts: cfg.Here(contexts)}
 	b := Version()
 	n.metrics.Gauge("orderkeep_build_info", "1; the labels say which program this is.", func() float64 { return 1 }, "version", b.Version, "commit", b.Commit, "go", b.Go)
+	n.calls = call.NewEdges(log, n.metrics)
 	return n
 }
 
@@ -152,8 +153,7 @@ func (n *node) peers(locals map[string]*local) (map[string]map[string]Peer, erro
 }
 
 func (n *node) peer(name string, here *local) (Peer, error) {
-	target := call.New(name, n.log)
-	n.targets = append(n.targets, target)
+	target := n.calls.Target(name)
 	s := n.cfg.address(name)
 	if s.value == "" {
 		return Peer{Conn: target.Conn(here)}, nil
@@ -164,15 +164,6 @@ func (n *node) peer(name string, here *local) (Peer, error) {
 	}
 	n.hangUp = append(n.hangUp, hangUp)
 	return p, nil
-}
-
-// calls is the state of every guarded call.
-func (n *node) calls() []call.State {
-	var all []call.State
-	for _, t := range n.targets {
-		all = append(all, t.States()...)
-	}
-	return all
 }
 
 // close closes the contexts, callers before those that they call, each within the timeout. Events stop coming in before,

@@ -343,13 +343,27 @@ func TestRefusesToStart(t *testing.T) {
 	})
 }
 
-func TestMetrics(t *testing.T) {
+func TestFiguresAndCallsForTheOperator(t *testing.T) {
 	t.Parallel()
-	n := start(t, config(t), (&fake{name: "inventory", journal: &journal{}}).context())
-	code, _, body := get(t, "http://"+n.addr+"/metrics")
-	for _, want := range []string{"# TYPE orderkeep_build_info gauge\norderkeep_build_info{version=", "\ngo_goroutines "} {
-		if code != 200 || !strings.Contains(body, want) {
-			t.Errorf("GET /metrics = %d, want %q in\n%s", code, want, body)
+	orders, inventory := shop(&journal{}, func(context.Context, *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error) {
+		return &inventoryv1.CheckResponse{}, nil
+	})
+	n := start(t, config(t), orders.context(), inventory.context())
+	if _, err := inventoryv1.NewInventoryServiceClient(orders.env.Peers["inventory"].Conn).Check(t.Context(), &inventoryv1.CheckRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string][]string{
+		"/metrics": {
+			"# TYPE orderkeep_build_info gauge\norderkeep_build_info{version=", "\ngo_goroutines ",
+			`orderkeep_call_attempts_total{target="inventory",method="Check",result="ok"} 1`,
+		},
+		"/internal/calls": {`{"edge":"inventory/Check","target":"inventory","method":"/orderkeep.inventory.v1.InventoryService/Check","breaker":"closed","calls":1,`},
+	} {
+		code, _, body := get(t, "http://"+n.addr+path)
+		for _, w := range want {
+			if code != 200 || !strings.Contains(body, w) {
+				t.Errorf("GET %s = %d, want %q in\n%s", path, code, w, body)
+			}
 		}
 	}
 }
