@@ -1,6 +1,6 @@
 # Everything here is one go command or a few; make only remembers them. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run dev demo test check contracts current generate bench build
+.PHONY: help run dev demo test faults check contracts current generate bench build
 
 # The pinned tools live in tools/go.mod, so that the program's own go.mod lists only what it links.
 tool := go tool -modfile=tools/go.mod
@@ -23,6 +23,9 @@ build: ## build the programs into ./bin
 
 test: ## run all tests
 	go test ./...
+
+faults: ## break everything around Orderkeep under load, and look what is left; LONG=1 takes an hour
+	FAULTS=1 go test -count=1 -timeout 90m -v -run '$(RUN)' ./test/faults
 
 check: ## all that CI asks beyond the tests: format, vet, lint, contracts, generated code, race detector
 	@unformatted="$$(gofmt -l .)"; test -z "$$unformatted" || { echo "gofmt -w $$unformatted"; exit 1; }

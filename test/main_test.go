@@ -24,7 +24,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	program = filepath.Join(dir, "orderkeep")
-	if err := stage.Compile("..", dir); err != nil {
+	if err := stage.Compile("..", dir, "./cmd/..."); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -50,6 +50,7 @@ type Process struct {
 	err   error         // how it ended
 
 	Expected bool // that it ends otherwise than by our asking: a test that makes it fail says so
+	Quiet    bool // when a test fails, its log is not shown: the test keeps it elsewhere
 }
 
 // Start starts a program and waits until it says that it serves. It is stopped when the test ends.
@@ -99,7 +100,7 @@ func Spawn(t testing.TB, l Launch) *Process {
 		if err := p.Stop(); err != nil && !p.Killed() && !p.Expected {
 			t.Errorf("%s does not end well: %v\n%s", strings.Join(l.Args, " "), err, p.Log.Tail())
 		}
-		if t.Failed() {
+		if t.Failed() && !p.Quiet {
 			t.Logf("%s wrote:\n%s", strings.Join(l.Args, " "), p.Log.Tail())
 		}
 	})

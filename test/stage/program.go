@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// Compile builds the programs of the module in source into dir, static as the images have them.
-func Compile(source, dir string, flags ...string) error {
-	build := exec.Command("go", append(append([]string{"build", "-trimpath", "-o", dir}, flags...), "./cmd/...")...)
+// Compile builds programs of the module in source, such as "./cmd/...", into dir, static as the images have them.
+func Compile(source, dir, programs string, flags ...string) error {
+	build := exec.Command("go", append(append([]string{"build", "-trimpath", "-o", dir}, flags...), programs)...)
 	build.Dir, build.Env = source, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)

@@ -1,0 +1,130 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/orderkeep/orderkeep/test/stage"
+	"github.com/rs/zerolog"
+)
+
+// Settings of the lab, by environment. CONTRIBUTING.md says what they do.
+const (
+	seedEnv    = "SEED"
+	reportEnv  = "REPORT"
+	longEnv    = "LONG"
+	wholeEnv   = "FAULTS"
+	overlayEnv = "ORDERKEEP_LAB_OVERLAY"
+)
+
+// program is the path of the real thing, built for the lab. It runs any of its contexts, as the programs of one context do.
+var program string
+
+// report is of all runs of this process.
+var report = struct {
+	sync.Mutex
+	Report
+}{Report: Report{Began: time.Now(), Faults: map[string]int{}, Points: map[string]int{}, Orders: map[string]int{}}}
+
+func TestMain(m *testing.M) {
+	os.Exit(lab(m))
+}
+
+func lab(m *testing.M) int {
+	fail := func(err error) int {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	zerolog.SetGlobalLevel(zerolog.Disabled) // the proxies tell of every packet
+	report.Seed = uint64(time.Now().UnixNano())
+	if text := os.Getenv(seedEnv); text != "" {
+		var err error
+		if report.Seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return fail(fmt.Errorf("%s: %w", seedEnv, err))
+		}
+	}
+	dir, err := os.MkdirTemp("", "orderkeep")
+	if err != nil {
+		return fail(err)
+	}
+	defer os.RemoveAll(dir)
+	program = filepath.Join(dir, "orderkeep")
+	root, err := stage.Root()
+	if err != nil {
+		return fail(err)
+	}
+	flags := []string{"-tags", "faults", "-ldflags=-w"} // nobody debugs it, and so it links faster
+	if file := os.Getenv(overlayEnv); file != "" {
+		flags = append(flags, "-overlay", file)
+	}
+	if err := stage.Compile(root, dir, "./cmd/orderkeep", flags...); err != nil {
+		return fail(err)
+	}
+	code := m.Run()
+	report.Seconds = time.Since(report.Began).Seconds()
+	if out := os.Getenv(reportEnv); out != "" && len(report.Runs) > 0 {
+		if err := report.Write(out); err != nil {
+			return fail(err)
+		}
+	}
+	return code
+}
+
+// whole reports whether all of the lab is to run, and not just the short form.
+func whole() bool { return os.Getenv(wholeEnv) != "" || long() }
+
+func long() bool { return os.Getenv(longEnv) != "" }
+
+// begin begins a run, whose seed comes of the lab's and its number.
+func begin(t *testing.T, name, topology string, number uint64) *Run {
+	t.Helper()
+	seed := report.Seed + number
+	t.Logf("%s=%d repeats the schedule, though not the instants", seedEnv, report.Seed)
+	r := newRun(name, topology, seed)
+	t.Cleanup(func() {
+		report.Lock()
+		defer report.Unlock()
+		report.add(r)
+		t.Logf("%d orders, %d requests, %d of them without an answer, faults %v, violations %d", sum(r.Orders), r.Requests, r.Unanswered, r.Faults, len(r.Violations))
+	})
+	return r
+}
+
+func sum(m map[string]int) (n int) {
+	for _, v := range m {
+		n += v
+	}
+	return n
+}
+
+// hour is how long the long form goes on with new seeds.
+const hour = time.Hour
+
+// rounds runs a test once, or in the long form until the hour is over, with a number that is another each time.
+func rounds(t *testing.T, first uint64, f func(t *testing.T, number uint64)) {
+	for n := uint64(0); n == 0 || long() && time.Since(report.Began) < hour && !t.Failed(); n++ {
+		t.Run(fmt.Sprint("round_", n), func(t *testing.T) { f(t, first+n*100) })
+	}
+}
+
+// TestOneProcess is what "orderkeep serve" starts, on SQLite.
+func TestOneProcess(t *testing.T) {
+	t.Parallel()
+	length := 6 * time.Second
+	if whole() {
+		length = 20 * time.Second
+	}
+	rounds(t, 1, func(t *testing.T, number uint64) {
+		w := oneProcess(t, begin(t, "One process", "One process with all contexts on SQLite", number))
+		w.run(func(ctx context.Context, chance *rand.Rand) {
+			w.happen(ctx, plan(chance, length, []fault{w.kills(700 * time.Millisecond), w.weather(time.Second), w.clocks(3*time.Second, time.Hour)}))
+		})
+	})
+}
