@@ -387,7 +387,7 @@ func TestBulkhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		m := telemetry.NewMetrics()
-		target := call.NewEdges(slog.New(slog.DiscardHandler), m).Target("inventory")
+		target := call.NewEdges(call.Policies(), slog.New(slog.DiscardHandler), m).Target("inventory")
 		conn := target.Conn(peer(func(context.Context, string) error { <-release; return nil }))
 		var running sync.WaitGroup
 		for range 256 {

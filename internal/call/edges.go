@@ -13,6 +13,7 @@ import (
 
 // Edges are all guarded calls of one process. They are safe for concurrent use; a nil *Edges has none.
 type Edges struct {
+	table   Table
 	log     *slog.Logger
 	metrics *telemetry.Metrics
 
@@ -22,8 +23,8 @@ type Edges struct {
 
 // NewEdges returns the edges of a process that has called nobody yet. Changes of the breakers are logged to log; metrics
 // may be nil.
-func NewEdges(log *slog.Logger, metrics *telemetry.Metrics) *Edges {
-	return &Edges{log: log, metrics: metrics}
+func NewEdges(policies Table, log *slog.Logger, metrics *telemetry.Metrics) *Edges {
+	return &Edges{table: policies, log: log, metrics: metrics}
 }
 
 // Target returns the guards of one target: all who call it share them.
@@ -109,8 +110,10 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 		TimeoutSeconds float64 `json:"timeoutSeconds"` // of one attempt
 		Attempts       int     `json:"attempts"`
 		InFlight       int     `json:"inFlight"`
+		OpenAfter      int     `json:"openAfter"` // failures in a row
+		OpenForSeconds float64 `json:"openForSeconds"`
 		Why            string  `json:"why"`
-	}{p.Timeout.Seconds(), p.Attempts, p.InFlight, p.Why})
+	}{p.Timeout.Seconds(), p.Attempts, p.InFlight, p.OpenAfter, p.OpenFor.Seconds(), p.Why})
 }
 
 // figures are what an edge counts, for the process's metrics.

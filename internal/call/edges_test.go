@@ -28,7 +28,7 @@ func state(t *testing.T, e *call.Edges, edge string) call.State {
 
 func TestStatesAreOfTheWiresInUse(t *testing.T) {
 	t.Parallel()
-	e := call.NewEdges(slog.New(slog.DiscardHandler), nil)
+	e := call.NewEdges(call.Policies(), slog.New(slog.DiscardHandler), nil)
 	conn := e.Target("inventory").Conn(peer(func(context.Context, string) error { return nil }))
 	e.Target("payments").Client(nil)
 	for range 3 {
@@ -51,7 +51,7 @@ func TestStatesAreOfTheWiresInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := `{"edge":"inventory/Reserve","target":"inventory","method":"/orderkeep.inventory.v1.InventoryService/Reserve","breaker":"closed","calls":3,"failures":0,"inFlight":0,"repeats":0,` +
-		`"policy":{"timeoutSeconds":5,"attempts":3,"inFlight":1024,"why":"the customer waits; named by the order, so a repeat gets the first answer"}}`; string(text) != want {
+		`"policy":{"timeoutSeconds":5,"attempts":3,"inFlight":1024,"openAfter":10,"openForSeconds":1,"why":"the customer waits; named by the order, so a repeat gets the first answer"}}`; string(text) != want {
 		t.Errorf("got  %s\nwant %s", text, want)
 	}
 	if again := e.Target("inventory"); len(again.States()) != 5 {
@@ -79,7 +79,7 @@ func TestReset(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fail := error(errDown)
-			e := call.NewEdges(slog.New(slog.DiscardHandler), nil)
+			e := call.NewEdges(call.Policies(), slog.New(slog.DiscardHandler), nil)
 			conn := e.Target("inventory").Conn(peer(func(context.Context, string) error { return fail }))
 			for range 11 {
 				_ = conn.Invoke(t.Context(), unknown, nil, nil)
@@ -106,7 +106,7 @@ func TestFigures(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := telemetry.NewMetrics()
-		e := call.NewEdges(slog.New(slog.DiscardHandler), m)
+		e := call.NewEdges(call.Policies(), slog.New(slog.DiscardHandler), m)
 		var answer error
 		release := make(chan struct{})
 		hang := false
@@ -162,7 +162,7 @@ func TestFiguresOfRepeats(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := telemetry.NewMetrics()
-		e := call.NewEdges(slog.New(slog.DiscardHandler), m)
+		e := call.NewEdges(call.Policies(), slog.New(slog.DiscardHandler), m)
 		release := make(chan struct{})
 		calls := 0
 		conn := e.Target("payments").Conn(peer(func(context.Context, string) error {

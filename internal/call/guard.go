@@ -39,8 +39,8 @@ func (r refusal) Error() string { return r.why }
 
 func newGuard(p Policy, log *slog.Logger, m *telemetry.Metrics) *guard {
 	g := &guard{policy: p, seats: bulkhead.New[any](uint(p.InFlight)), log: log}
-	g.gate = circuitbreaker.NewBuilder[any]().WithFailureThreshold(failuresInRow).WithSuccessThreshold(1).
-		WithDelay(breakerDelay).WithJitterFactor(breakerJitter).
+	g.gate = circuitbreaker.NewBuilder[any]().WithFailureThreshold(uint(p.OpenAfter)).WithSuccessThreshold(1).
+		WithDelay(p.OpenFor).WithJitterFactor(openJitter).
 		OnStateChanged(func(e circuitbreaker.StateChangedEvent) {
 			if e.NewState == circuitbreaker.ClosedState {
 				forget(g.rate)

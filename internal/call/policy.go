@@ -8,6 +8,7 @@
 package call
 
 import (
+	"cmp"
 	"strings"
 	"time"
 )
@@ -20,6 +21,10 @@ type Policy struct {
 	Attempts int           // 1: not repeatable, sent once
 	InFlight int           // calls under way at once; the next is refused
 	Why      string        // the reason for the numbers
+
+	// The circuit breaker opens after so many failures in a row, and lets a probe through after so long.
+	OpenAfter int
+	OpenFor   time.Duration
 }
 
 // Edge is the name of what the policy is for: the target and the method without its package, such as inventory/Reserve.
@@ -48,15 +53,15 @@ const (
 
 	// The breaker opens after 10 failures in a row, however slowly they come, or when half of at least 40 calls within
 	// 10 s failed. 10 and 40 are more than one lost batch or one restarted replica causes by itself.
-	failuresInRow = 10
+	openAfter     = 10
 	failureRate   = 0.5
 	failureCalls  = 40
 	failureWindow = 10 * time.Second
 
 	// An open breaker lets one call through after a second, give or take a fifth so that replicas do not probe together;
 	// its success closes it. A peer restarts within that time.
-	breakerDelay  = time.Second
-	breakerJitter = 0.2
+	openFor    = time.Second
+	openJitter = 0.2
 )
 
 const (
@@ -67,27 +72,42 @@ const (
 // table is the one place that says what holds for which call. 1,024 in flight is four times the batches that a
 // context's queue holds: more would only wait longer.
 var table = []Policy{
-	{"inventory", inventory + "Reserve", 5 * time.Second, 3, 1024, "the customer waits; named by the order, so a repeat gets the first answer"},
-	{"inventory", inventory + "Release", 5 * time.Second, 3, 1024, "named by the order; recovery repeats it anyway, later"},
-	{"inventory", inventory + "Commit", 5 * time.Second, 3, 1024, "named by the order; nobody waits"},
-	{"inventory", inventory + "Check", 1 * time.Second, 2, 1024, "a read that only saves work: not worth waiting for"},
-	{"payments", payments + "Authorize", 10 * time.Second, 2, 1024, "a provider takes seconds; named by the order, and a repeat asks the provider and never charges again"},
-	{"payments", payments + "Capture", 10 * time.Second, 2, 512, "a provider takes seconds; named by the order"},
-	{"payments", payments + "Void", 10 * time.Second, 2, 512, "a provider takes seconds; recovery repeats it anyway, later"},
-	{"payments", payments + "Refund", 10 * time.Second, 2, 512, "a provider takes seconds; named by the order"},
+	{Target: "inventory", Method: inventory + "Reserve", Timeout: 5 * time.Second, Attempts: 3, InFlight: 1024, Why: "the customer waits; named by the order, so a repeat gets the first answer"},
+	{Target: "inventory", Method: inventory + "Release", Timeout: 5 * time.Second, Attempts: 3, InFlight: 1024, Why: "named by the order; recovery repeats it anyway, later"},
+	{Target: "inventory", Method: inventory + "Commit", Timeout: 5 * time.Second, Attempts: 3, InFlight: 1024, Why: "named by the order; nobody waits"},
+	{Target: "inventory", Method: inventory + "Check", Timeout: 1 * time.Second, Attempts: 2, InFlight: 1024, Why: "a read that only saves work: not worth waiting for"},
+	{Target: "payments", Method: payments + "Authorize", Timeout: 10 * time.Second, Attempts: 2, InFlight: 1024, Why: "a provider takes seconds; named by the order, and a repeat asks the provider and never charges again"},
+	{Target: "payments", Method: payments + "Capture", Timeout: 10 * time.Second, Attempts: 2, InFlight: 512, Why: "a provider takes seconds; named by the order"},
+	{Target: "payments", Method: payments + "Void", Timeout: 10 * time.Second, Attempts: 2, InFlight: 512, Why: "a provider takes seconds; recovery repeats it anyway, later"},
+	{Target: "payments", Method: payments + "Refund", Timeout: 10 * time.Second, Attempts: 2, InFlight: 512, Why: "a provider takes seconds; named by the order"},
 
-	{"inventory", "PUT /v1/reservations/{reservationId}", 5 * time.Second, 3, 512, "as Reserve; fewer, as each holds a connection"},
-	{"inventory", "DELETE /v1/reservations/{reservationId}", 5 * time.Second, 3, 512, "as Release; fewer, as each holds a connection"},
-	{"inventory", "GET /v1/stock/{sku}", 1 * time.Second, 2, 512, "as Check"},
-	{"inventory", "POST /reserve", 5 * time.Second, 1, 512, "a foreign Inventory may ignore the key and reserve twice: sent once"},
-	{"payments", "PUT /v1/payments/{orderId}", 10 * time.Second, 2, 512, "as Authorize"},
-	{"payments", "POST /v1/payments/{orderId}/capture", 10 * time.Second, 2, 512, "as Capture; repeating it does nothing more"},
-	{"payments", "POST /v1/payments/{orderId}/void", 10 * time.Second, 2, 512, "as Void; repeating it does nothing more"},
-	{"payments", "POST /v1/payments/{orderId}/refund", 10 * time.Second, 2, 512, "as Refund; repeating it does nothing more"},
+	{Target: "inventory", Method: "PUT /v1/reservations/{reservationId}", Timeout: 5 * time.Second, Attempts: 3, InFlight: 512, Why: "as Reserve; fewer, as each holds a connection"},
+	{Target: "inventory", Method: "DELETE /v1/reservations/{reservationId}", Timeout: 5 * time.Second, Attempts: 3, InFlight: 512, Why: "as Release; fewer, as each holds a connection"},
+	{Target: "inventory", Method: "GET /v1/stock/{sku}", Timeout: 1 * time.Second, Attempts: 2, InFlight: 512, Why: "as Check"},
+	{Target: "inventory", Method: "POST /reserve", Timeout: 5 * time.Second, Attempts: 1, InFlight: 512, Why: "a foreign Inventory may ignore the key and reserve twice: sent once"},
+	{Target: "payments", Method: "PUT /v1/payments/{orderId}", Timeout: 10 * time.Second, Attempts: 2, InFlight: 512, Why: "as Authorize"},
+	{Target: "payments", Method: "POST /v1/payments/{orderId}/capture", Timeout: 10 * time.Second, Attempts: 2, InFlight: 512, Why: "as Capture; repeating it does nothing more"},
+	{Target: "payments", Method: "POST /v1/payments/{orderId}/void", Timeout: 10 * time.Second, Attempts: 2, InFlight: 512, Why: "as Void; repeating it does nothing more"},
+	{Target: "payments", Method: "POST /v1/payments/{orderId}/refund", Timeout: 10 * time.Second, Attempts: 2, InFlight: 512, Why: "as Refund; repeating it does nothing more"},
 }
 
 // other holds for a method that the table does not name: nothing is known of it, so it is sent once.
 var other = Policy{Timeout: 5 * time.Second, Attempts: 1, InFlight: 256, Why: "not in the table: nothing is known of it"}
 
-// Policies returns the table.
-func Policies() []Policy { return append([]Policy(nil), table...) }
+// full returns the policy with what all edges share, where it has no number of its own.
+func (p Policy) full() Policy {
+	p.OpenAfter, p.OpenFor = cmp.Or(p.OpenAfter, openAfter), cmp.Or(p.OpenFor, openFor)
+	return p
+}
+
+// Table is the policies of all edges that are known.
+type Table []Policy
+
+// Policies returns the table as it is without settings.
+func Policies() Table {
+	t := make(Table, len(table))
+	for i, p := range table {
+		t[i] = p.full()
+	}
+	return t
+}

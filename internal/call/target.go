@@ -25,7 +25,7 @@ type Target struct {
 }
 
 // New returns a target by itself, for a caller that calls nobody else. Changes of the breakers are logged to log.
-func New(name string, log *slog.Logger) *Target { return NewEdges(log, nil).Target(name) }
+func New(name string, log *slog.Logger) *Target { return NewEdges(Policies(), log, nil).Target(name) }
 
 // guard returns the guard of a method; of one that the table does not name, it makes it.
 func (t *Target) guard(method string) *guard {
@@ -35,7 +35,7 @@ func (t *Target) guard(method string) *guard {
 	if g != nil {
 		return g
 	}
-	p := other
+	p := other.full()
 	p.Target, p.Method = t.name, method
 	return t.add(p)
 }
@@ -54,7 +54,7 @@ func (t *Target) add(p Policy) *guard {
 
 // use makes the guards of the table's methods that are spoken over a wire.
 func (t *Target) use(wire func(Policy) bool) {
-	for _, p := range table {
+	for _, p := range t.edges.table {
 		if p.Target == t.name && wire(p) {
 			t.add(p)
 		}

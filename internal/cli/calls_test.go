@@ -19,7 +19,7 @@ func (deadWire) RoundTrip(*http.Request) (*http.Response, error) { return nil, e
 // calling is a server that calls the other contexts, one of which does not answer.
 func calling(t *testing.T) string {
 	t.Helper()
-	edges := call.NewEdges(slog.New(slog.DiscardHandler), nil)
+	edges := call.NewEdges(call.Policies(), slog.New(slog.DiscardHandler), nil)
 	inventory := edges.Target("inventory").Client(deadWire{})
 	for range 10 {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://inventory.invalid/reserve", nil)

@@ -96,7 +96,7 @@ func TestMetricsAreForTheNetworksThatAreNamed(t *testing.T) {
 // sick is a server that calls Inventory, which fails until the breaker opens.
 func sick(t *testing.T) *httpd.Server {
 	t.Helper()
-	edges := call.NewEdges(slog.New(slog.DiscardHandler), nil)
+	edges := call.NewEdges(call.Policies(), slog.New(slog.DiscardHandler), nil)
 	inventory := edges.Target("inventory").Client(down{})
 	for range 10 {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://inventory.invalid/reserve", nil)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/broker"
+	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/rate"
 )
@@ -38,6 +39,7 @@ type Config struct {
 	RedisURL     string        `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis where the replicas of a service count requests together: redis://HOST:PORT. Default: each process counts for itself."`
 	Proxies      Prefixes      `name:"trusted-proxies" env:"ORDERKEEP_TRUSTED_PROXIES" placeholder:"CIDR" help:"Proxies in front, separated by commas, whose X-Forwarded-For and client header are believed."`
 	ClientHeader string        `name:"client-header" env:"ORDERKEEP_CLIENT_HEADER" placeholder:"NAME" help:"Header in which a trusted proxy that knows its API clients names the one that asks. Default: a client is an address."`
+	CallPolicy   []string      `name:"call-policy" env:"ORDERKEEP_CALL_POLICY" placeholder:"'CALL NAME=VALUE...'" help:"Policy of one call to another context, such as 'inventory/Reserve timeout=3s attempts=2 in-flight=256 open-after=5 open-for=2s'; several are separated by commas. orderkeep calls list has the names."`
 	MetricsFrom  Prefixes      `name:"metrics-from" env:"ORDERKEEP_METRICS_FROM" placeholder:"CIDR" help:"Networks, besides this machine, that may read /metrics, separated by commas."`
 	BodyLimit    Bytes         `name:"body-limit" env:"ORDERKEEP_BODY_LIMIT" default:"1MiB" placeholder:"SIZE" help:"Largest body of a request, over REST and gRPC. The import of stock has its own limit, 256MiB."`
 	ReadTimeout  time.Duration `name:"read-timeout" env:"ORDERKEEP_READ_TIMEOUT" default:"30s" help:"Time for a request to arrive whole. The import of stock has 10 minutes."`
@@ -95,6 +97,18 @@ func (c Config) Here(contexts []Context) []Context {
 	return here
 }
 
+// policies are those of the calls to others, with the settings applied.
+func (c Config) policies() (call.Table, error) {
+	var mistakes []error
+	t := call.Policies()
+	for _, setting := range c.CallPolicy {
+		if err := t.Set(setting); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("--call-policy: %w", err))
+		}
+	}
+	return t, errors.Join(mistakes...)
+}
+
 // Check returns all mistakes in the settings at once, each with the name of its setting. contexts are those that the
 // program has.
 func (c Config) Check(contexts []Context) error {
@@ -133,6 +147,9 @@ func (c Config) Check(contexts []Context) error {
 		} else if c.RateLimit == (rate.Limit{}) {
 			wrong("REDIS_URL", "is for counting requests together, and --rate-limit sets no limit to count for")
 		}
+	}
+	if _, err := c.policies(); err != nil {
+		mistakes = append(mistakes, err)
 	}
 	if c.ClientHeader != "" && len(c.Proxies) == 0 {
 		wrong("--client-header", "is believed from trusted proxies only: name them with --trusted-proxies")

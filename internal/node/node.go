@@ -40,7 +40,8 @@ func newNode(cfg Config, contexts []Context, log *slog.Logger) *node {
 	n := &node{cfg: cfg, log: log, metrics: telemetry.NewMetrics(), contexts: cfg.Here(contexts)}
 	b := Version()
 	n.metrics.Gauge("orderkeep_build_info", "1; the labels say which program this is.", func() float64 { return 1 }, "version", b.Version, "commit", b.Commit, "go", b.Go)
-	n.calls = call.NewEdges(log, n.metrics)
+	policies, _ := cfg.policies() // Check has found no mistake
+	n.calls = call.NewEdges(policies, log, n.metrics)
 	return n
 }
 

@@ -337,9 +337,9 @@ func TestRefusesToStart(t *testing.T) {
 	})
 	t.Run("and says all mistakes at once by name", func(t *testing.T) {
 		t.Parallel()
-		cfg := node.Config{Listen: "nowhere", GRPCListen: "3100", InventoryURL: "ftp://x", DrainTimeout: -1}
+		cfg := node.Config{Listen: "nowhere", GRPCListen: "3100", InventoryURL: "ftp://x", DrainTimeout: -1, CallPolicy: []string{"inventory/Check timeout=1s", "inventory/Check timeout=0", "payments/Pay attempts=2"}}
 		orders := (&fake{name: "orders", peers: []string{"inventory", "payments"}, journal: &journal{}}).context()
-		contains(t, startError(t, cfg, orders), "--listen", "--grpc-listen", "--data", "--body-limit", "--read-timeout", "--drain-timeout", "INVENTORY_URL", "PAYMENTS_URL: orders calls payments")
+		contains(t, startError(t, cfg, orders), "--listen", "--grpc-listen", "--data", "--body-limit", "--read-timeout", "--drain-timeout", "--call-policy: inventory/Check: timeout=0", `--call-policy: there is no call "payments/Pay"`, "INVENTORY_URL", "PAYMENTS_URL: orders calls payments")
 	})
 }
 
@@ -348,7 +348,9 @@ func TestFiguresAndCallsForTheOperator(t *testing.T) {
 	orders, inventory := shop(&journal{}, func(context.Context, *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error) {
 		return &inventoryv1.CheckResponse{}, nil
 	})
-	n := start(t, config(t), orders.context(), inventory.context())
+	cfg := config(t)
+	cfg.CallPolicy = []string{"inventory/Check timeout=700ms", "inventory/Release attempts=1"}
+	n := start(t, cfg, orders.context(), inventory.context())
 	if _, err := inventoryv1.NewInventoryServiceClient(orders.env.Peers["inventory"].Conn).Check(t.Context(), &inventoryv1.CheckRequest{}); err != nil {
 		t.Fatal(err)
 	}
@@ -357,7 +359,7 @@ func TestFiguresAndCallsForTheOperator(t *testing.T) {
 			"# TYPE orderkeep_build_info gauge\norderkeep_build_info{version=", "\ngo_goroutines ",
 			`orderkeep_call_attempts_total{target="inventory",method="Check",result="ok"} 1`,
 		},
-		"/internal/calls": {`{"edge":"inventory/Check","target":"inventory","method":"/orderkeep.inventory.v1.InventoryService/Check","breaker":"closed","calls":1,`},
+		"/internal/calls": {`{"edge":"inventory/Check","target":"inventory","method":"/orderkeep.inventory.v1.InventoryService/Check","breaker":"closed","calls":1,`, `"timeoutSeconds":0.7,"attempts":2,`, `"timeoutSeconds":5,"attempts":1,`},
 	} {
 		code, _, body := get(t, "http://"+n.addr+path)
 		for _, w := range want {

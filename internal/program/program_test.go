@@ -82,6 +82,15 @@ func TestConfig(t *testing.T) {
 			t.Errorf("no line like %s: %+v", want, r)
 		}
 	}
+	t.Run("a call policy is a flag that repeats", func(t *testing.T) {
+		r := run("config", "--call-policy", "inventory/Reserve timeout=3s", "--call-policy", "inventory/Check timeout=1s attempts=1")
+		if r.code != 0 || !regexp.MustCompile(`call-policy +inventory/Reserve timeout=3s,inventory/Check timeout=1s attempts=1 +flag +ORDERKEEP_CALL_POLICY`).MatchString(r.out) {
+			t.Errorf("%+v", r)
+		}
+		if r := run("config", "--call-policy", "inventory/Reserve timeout=3s", "--call-policy", "inventory/POST /reserve attempts=2"); r.code != 1 || !strings.Contains(r.errout, "--call-policy: inventory/POST /reserve: attempts=2") {
+			t.Errorf("%+v", r)
+		}
+	})
 	if r := run("config", "--listen", "3001"); r.code != 1 || !strings.Contains(r.errout, "serve would not start") || !strings.Contains(r.errout, "--listen") {
 		t.Errorf("%+v", r)
 	}
@@ -199,5 +208,18 @@ func TestHealth(t *testing.T) {
 	defer hangs.Close()
 	if r := run("health", "--listen", hangs.Addr().String(), "--timeout", "20ms"); r.code != 1 || !strings.Contains(r.errout, "within 20ms") {
 		t.Errorf("a program that hangs: %+v", r)
+	}
+}
+
+func TestCallPolicyFromTheEnvironment(t *testing.T) {
+	t.Setenv("ORDERKEEP_CALL_POLICY", "inventory/Reserve timeout=3s,inventory/POST /reserve attempts=2,inventory/Check timeout=nine")
+	r := run("config")
+	for _, want := range []string{"--call-policy: inventory/POST /reserve: attempts=2", "--call-policy: inventory/Check: timeout=nine"} {
+		if r.code != 1 || !strings.Contains(r.errout, want) {
+			t.Errorf("no %q: %+v", want, r)
+		}
+	}
+	if strings.Contains(r.errout, "inventory/Reserve:") {
+		t.Errorf("%+v", r)
 	}
 }
