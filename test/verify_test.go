@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/orderkeep/orderkeep/internal/db/dbtest"
+	"github.com/orderkeep/orderkeep/test/stage"
 )
 
 // looks is how often verify looks at a shop in which orders flow.
@@ -89,4 +90,28 @@ func grants(t testing.TB) string {
 		t.Fatal("docs/operations.md does not say how to make a user for verify")
 	}
 	return string(block[1])
+}
+
+// TestWatchOutlivesTheDatabases looks at what verify --watch says while they are away, and at how it ends.
+func TestWatchOutlivesTheDatabases(t *testing.T) {
+	t.Parallel()
+	s := oneProcess(t, 1)
+	s.close(t) // nobody holds the files
+	p := stage.Spawn(t, stage.Launch{Path: program, Args: []string{"verify", "--data", s.data, "--watch", "--interval", "10ms"}})
+	says := func(n int, what string) {
+		t.Helper()
+		stage.Eventually(t, what, func() bool { return strings.Count(p.Log.String(), what) == n })
+	}
+	says(1, " ok: no promise is broken\n")
+	if err := os.Rename(s.data, s.data+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	says(1, " unknown: there is no database of orders at ")
+	if err := os.Rename(s.data+"-away", s.data); err != nil {
+		t.Fatal(err)
+	}
+	says(2, " ok: no promise is broken\n")
+	if err := p.Stop(); err != nil {
+		t.Errorf("after SIGTERM, with every promise kept: %v", err)
+	}
 }

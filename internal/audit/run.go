@@ -189,7 +189,7 @@ func list(broken map[string]*breaches) []Violation {
 	for _, rule := range slices.Sorted(maps.Keys(broken)) {
 		all = append(all, broken[rule].named...)
 		if n := broken[rule].more; n > 0 {
-			all = append(all, Violation{Rule: rule, Detail: fmt.Sprintf("and %d more", n)})
+			all = append(all, Violation{Rule: rule, Detail: fmt.Sprintf("and %d more", n), Times: n})
 		}
 	}
 	return all

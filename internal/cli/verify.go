@@ -33,9 +33,16 @@ func (c *records) config() node.Config {
 
 type verifyCmd struct {
 	records
+	watching
 }
 
 func (c *verifyCmd) Run(s *session) error {
+	if err := c.check(s.json); err != nil {
+		return err
+	}
+	if c.Watch {
+		return s.watch(&c.watching, c.config())
+	}
 	report, err := s.audit(c.config())
 	if err != nil {
 		return err
