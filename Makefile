@@ -1,6 +1,6 @@
 # Everything here is one go command or a few; make only remembers them. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run dev demo test faults check contracts current generate bench build
+.PHONY: help run dev demo test faults check fuzz contracts current generate bench build
 
 # The pinned tools live in tools/go.mod, so that the program's own go.mod lists only what it links.
 tool := go tool -modfile=tools/go.mod
@@ -34,6 +34,9 @@ check: ## all that CI asks beyond the tests: format, vet, lint, contracts, gener
 	tools/contracts
 	$(MAKE) --no-print-directory current
 	go test -race ./orders/... ./inventory/... ./payments/... ./internal/...
+
+fuzz: ## run every fuzz target for FUZZTIME (60s), one after the other
+	@tools/fuzz
 
 contracts: ## fail if a contract breaks what the last release, or the commit before, promised
 	tools/contracts

@@ -65,6 +65,9 @@ func parse(raw string) (address, error) {
 		if u.Port() == "" {
 			host = net.JoinHostPort(u.Hostname(), port)
 		}
+		if _, _, err := net.SplitHostPort(host); err != nil { // net/url takes a:b:1 for a host called a:b
+			return a, errors.New("has a host that is none")
+		}
 		a.hosts = append(a.hosts, host)
 	}
 	a.user = u.User

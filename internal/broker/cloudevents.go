@@ -51,6 +51,10 @@ func event(attribute func(name string) string, data []byte) (outbox.Event, error
 	if e.Time, err = time.Parse(time.RFC3339Nano, attribute("time")); err != nil {
 		return e, errors.New("a CloudEvent whose time is not RFC 3339")
 	}
+	e.Time = e.Time.UTC()
+	if y := e.Time.Year(); y < 1 || y > 9999 { // an offset may lead out of what can be written again
+		return e, errors.New("a CloudEvent from outside the years 1 to 9999")
+	}
 	if e.Data == nil {
 		e.Data = []byte{} // a message whose fields are all zero is not one without data
 	}

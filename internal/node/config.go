@@ -257,6 +257,9 @@ func parseAddress(raw string) (address, error) {
 	}
 	for _, host := range list {
 		u, err := url.Parse(scheme + "://" + host)
+		if err == nil && u.Port() != "" {
+			_, _, err = net.SplitHostPort(u.Host) // net/url takes a:b:1 for a host called a:b
+		}
 		switch {
 		case err != nil:
 			return a, errors.New("is not a URL such as grpc://host:3101 or http://host:3001")

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
@@ -102,11 +103,16 @@ func skuCursor(c rest.OptString) (string, error) {
 	if c.Value == "" {
 		return "", nil
 	}
-	place, err := base64.RawURLEncoding.DecodeString(c.Value)
+	decoded, err := base64.RawURLEncoding.DecodeString(c.Value)
 	if err != nil {
 		return "", errCursor.Because(err)
 	}
-	return string(place), nil
+	// What is no text PostgreSQL does not compare with, and would be our failure there.
+	place := string(decoded)
+	if encodeCursor(place) != c.Value || !utf8.ValidString(place) || strings.Contains(place, "\x00") {
+		return "", errCursor
+	}
+	return place, nil
 }
 
 // placeCursor returns 0 for the first page.
@@ -116,7 +122,7 @@ func placeCursor(c rest.OptString) (int64, error) {
 		return 0, err
 	}
 	n, err := strconv.ParseInt(place, 10, 64)
-	if err != nil || n < 1 {
+	if err != nil || n < 1 || encodePlace(n) != c.Value {
 		return 0, errCursor
 	}
 	return n, nil

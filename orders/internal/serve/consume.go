@@ -46,6 +46,10 @@ func Consumers(b Notebook) map[string]outbox.Handler {
 func hear[M proto.Message](handlers map[string]outbox.Handler, b Notebook, read func(M) (id string, n order.Note, means order.Answer)) {
 	outbox.Hear(handlers, func(ctx context.Context, m M, e outbox.Event, done func(*db.Tx) error) error {
 		id, n, means := read(m)
+		// A time that is missing, or that a row cannot keep, would read as "not yet": the event's own is as good.
+		if n.At.UnixMicro() <= 0 || n.At.Year() > 9999 {
+			n.At = e.Time
+		}
 		return b.Note(ctx, order.ID(id), e.ID, n, means, done)
 	})
 }
