@@ -126,10 +126,10 @@ func twoOfEach(open func(testing.TB) string) func(*testing.T, int) *shop {
 func everyCallOverTCP(t *testing.T, units int) *shop {
 	s := newShop(t)
 	back := stage.NewWire(t) // to the process, which comes back at another port
-	r := newRepeater(t, back.Addr())
+	r := repeater(t, back.Addr())
 	s.inventoryWire, s.paymentsWire = stage.NewWires(t, 1), stage.NewWires(t, 1)
-	s.inventoryWire[0].Lead(r.addr)
-	s.paymentsWire[0].Lead(r.addr)
+	s.inventoryWire[0].Lead(r)
+	s.paymentsWire[0].Lead(r)
 	s.add(stage.Launch{Path: program, Args: s.serve("--run", "orders,inventory,payments", "--grpc-listen", "127.0.0.1:0",
 		"--inventory-url", "grpc://"+s.inventoryWire.Addrs(), "--payments-url", "grpc://"+s.paymentsWire.Addrs())}, "orders", "inventory", "payments").
 		started = func(p *stage.Process) { back.Lead(p.GRPC) }

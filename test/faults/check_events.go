@@ -41,23 +41,24 @@ func (c *checker) deliveries() {
 	}
 }
 
-// published looks for events that were not published, or not in their order.
+// published looks for events that were not published, or before another of their subject that was written first. Those of several
+// subjects may change places: transactions commit in another order than they take their numbers.
 func (c *checker) published(context string) {
-	var last int64
-	unique := map[string]bool{}
+	last := map[string]int64{} // by subject
+	unique, places := map[string]bool{}, map[int64]bool{}
 	for _, f := range c.records.Outbox[context] {
 		switch {
 		case f.Position == 0:
 			c.broken("%s of %s (%s) was never published", f.Type, f.Subject, f.ID)
-		case f.Position <= last:
-			c.broken("%s of %s (%s) is published out of its order", f.Type, f.Subject, f.ID)
-		default:
-			last = f.Position
+		case f.Position < last[f.Subject]:
+			c.broken("%s of %s (%s) is published before what was written first", f.Type, f.Subject, f.ID)
+		case places[f.Position]:
+			c.broken("%s of %s (%s) has the place of another in the feed", f.Type, f.Subject, f.ID)
 		}
 		if unique[f.ID] {
 			c.broken("there are two events of the id %s", f.ID)
 		}
-		unique[f.ID] = true
+		last[f.Subject], unique[f.ID], places[f.Position] = f.Position, true, true
 	}
 }
 

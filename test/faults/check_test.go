@@ -185,11 +185,15 @@ var mistakes = map[string]struct {
 	"an event tells of no order": {"events_are_true", func(_ []*Request, r *Records) {
 		r.Outbox["orders"] = append(r.Outbox["orders"], Fact{"/orders", "o9", "x", "orderkeep.orders.v1.OrderConfirmed", 99})
 	}},
-	"an event is not published":         {"events_arrive", func(_ []*Request, r *Records) { r.Outbox["payments"][0].Position = 0 }},
-	"events are published out of order": {"events_arrive", func(_ []*Request, r *Records) { r.Outbox["orders"][0].Position = 99 }},
-	"two events have one id":            {"events_arrive", func(_ []*Request, r *Records) { r.Outbox["orders"][1].ID = r.Outbox["orders"][0].ID }},
-	"an event is not consumed":          {"events_arrive", func(_ []*Request, r *Records) { r.Inbox["inventory"] = r.Inbox["inventory"][1:] }},
-	"an event is parked":                {"events_arrive", func(_ []*Request, r *Records) { r.Inbox["inventory"][0].State = "parked" }},
+	"an event is not published": {"events_arrive", func(_ []*Request, r *Records) { r.Outbox["payments"][0].Position = 0 }},
+	"events are published out of order": {"events_arrive", func(_ []*Request, r *Records) {
+		out := r.Outbox["orders"]
+		out[1].Position, out[2].Position = out[2].Position, out[1].Position
+	}},
+	"two events have one place in the feed": {"events_arrive", func(_ []*Request, r *Records) { r.Outbox["orders"][0].Position = r.Outbox["orders"][1].Position }},
+	"two events have one id":                {"events_arrive", func(_ []*Request, r *Records) { r.Outbox["orders"][1].ID = r.Outbox["orders"][0].ID }},
+	"an event is not consumed":              {"events_arrive", func(_ []*Request, r *Records) { r.Inbox["inventory"] = r.Inbox["inventory"][1:] }},
+	"an event is parked":                    {"events_arrive", func(_ []*Request, r *Records) { r.Inbox["inventory"][0].State = "parked" }},
 	"events of an order are consumed in disorder": {"events_arrive", func(_ []*Request, r *Records) {
 		in := r.Inbox["inventory"]
 		in[len(in)-1], in[len(in)-2] = in[len(in)-2], in[len(in)-1]

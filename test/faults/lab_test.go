@@ -28,10 +28,21 @@ const (
 var program string
 
 // report is of all runs of this process.
-var report = struct {
+var report = goings{Report: Report{Began: time.Now(), Faults: map[string]int{}, Points: map[string]int{}, Orders: map[string]int{}}}
+
+type goings struct {
 	sync.Mutex
 	Report
-}{Report: Report{Began: time.Now(), Faults: map[string]int{}, Points: map[string]int{}, Orders: map[string]int{}}}
+}
+
+// expect names the crash points of the code, so that the report shows those to which no process came.
+func (g *goings) expect(points []string) {
+	g.Lock()
+	defer g.Unlock()
+	for _, name := range points {
+		g.Points[name] += 0
+	}
+}
 
 func TestMain(m *testing.M) {
 	os.Exit(lab(m))
@@ -125,6 +136,27 @@ func TestOneProcess(t *testing.T) {
 		w := oneProcess(t, begin(t, "One process", "One process with all contexts on SQLite", number))
 		w.run(func(ctx context.Context, chance *rand.Rand) {
 			w.happen(ctx, plan(chance, length, []fault{w.kills(700 * time.Millisecond), w.weather(time.Second), w.clocks(3*time.Second, time.Hour)}))
+		})
+	})
+}
+
+// apart is what split is called in the report.
+const apart = "Orders twice, Inventory and Payments as processes of their own, on PostgreSQL, NATS and Redis"
+
+// TestSplit is each context as processes of its own, and every way between them bad.
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	if !whole() {
+		t.Skip("make faults runs it: it needs PostgreSQL and Redis, and takes a minute or two")
+	}
+	const length = 45 * time.Second
+	rounds(t, 2, func(t *testing.T, number uint64) {
+		w := split(t, begin(t, "Split", apart, number))
+		w.run(func(ctx context.Context, chance *rand.Rand) {
+			w.happen(ctx, plan(chance, length, []fault{
+				w.kills(3 * time.Second), w.weather(time.Second), w.restarts(8 * time.Second),
+				w.clocks(6*time.Second, 20*time.Second), // a lease of a wrong clock is waited for
+			}))
 		})
 	})
 }

@@ -19,20 +19,19 @@ type step struct {
 	do   func(context.Context)
 }
 
-// fault is a kind of fault: how often it comes, and how one is drawn.
+// fault is a sort of faults: how often one comes, and how it is drawn.
 type fault struct {
-	kind  string
 	every time.Duration // on average
-	draw  func(chance *rand.Rand) (says string, do func(context.Context))
+	draw  func(chance *rand.Rand) (kind, says string, do func(context.Context))
 }
 
 // plan draws the faults of a time from the seed alone.
 func plan(chance *rand.Rand, length time.Duration, faults []fault) (steps []step) {
 	for _, f := range faults {
-		n := max(1, int(length/f.every)) // each kind at least once
+		n := max(1, int(length/f.every)) // each sort at least once
 		for range n {
-			says, do := f.draw(chance)
-			steps = append(steps, step{time.Duration(chance.Int64N(int64(length))), f.kind, says, do})
+			kind, says, do := f.draw(chance)
+			steps = append(steps, step{time.Duration(chance.Int64N(int64(length))), kind, says, do})
 		}
 	}
 	slices.SortStableFunc(steps, func(a, b step) int { return int(a.at - b.at) })
@@ -63,9 +62,9 @@ func between(chance *rand.Rand, least, most time.Duration) time.Duration {
 
 // kills ends processes between any two instructions.
 func (w *world) kills(every time.Duration) fault {
-	return fault{"kill -9", every, func(chance *rand.Rand) (string, func(context.Context)) {
+	return fault{every, func(chance *rand.Rand) (string, string, func(context.Context)) {
 		n, down := w.nodes[chance.IntN(len(w.nodes))], between(chance, 0, 500*time.Millisecond)
-		return fmt.Sprintf("%s, down for %v", n.name, down.Round(time.Millisecond)), func(context.Context) { w.kill(n, down) }
+		return "kill -9", fmt.Sprintf("%s, down for %v", n.name, down.Round(time.Millisecond)), func(context.Context) { w.kill(n, down) }
 	}}
 }
 
@@ -92,11 +91,10 @@ func drawToxic(chance *rand.Rand) (kind string, x toxic) {
 
 // weather hurts wires.
 func (w *world) weather(every time.Duration) fault {
-	return fault{"wire", every, func(chance *rand.Rand) (string, func(context.Context)) {
+	return fault{every, func(chance *rand.Rand) (string, string, func(context.Context)) {
 		e, lasts := w.edges[chance.IntN(len(w.edges))], between(chance, 100*time.Millisecond, 2*time.Second)
 		kind, x := drawToxic(chance)
-		return fmt.Sprintf("%s on %s for %v (%s)", kind, e.name, lasts.Round(time.Millisecond), x), func(ctx context.Context) {
-			w.report.count("wire: " + kind)
+		return "wire: " + kind, fmt.Sprintf("%s for %v (%s)", e.name, lasts.Round(time.Millisecond), x), func(ctx context.Context) {
 			e.once.Lock() // one at a time
 			defer e.once.Unlock()
 			e.hurt(w.t, x)
@@ -108,9 +106,9 @@ func (w *world) weather(every time.Duration) fault {
 
 // clocks lets clocks jump, forth and back, by as much as most. Bounded where a lease that was taken by a wrong clock has to be waited for.
 func (w *world) clocks(every, most time.Duration) fault {
-	return fault{"clock jump", every, func(chance *rand.Rand) (string, func(context.Context)) {
+	return fault{every, func(chance *rand.Rand) (string, string, func(context.Context)) {
 		n, lasts, by := w.nodes[chance.IntN(len(w.nodes))], between(chance, 500*time.Millisecond, 3*time.Second), between(chance, -most, most).Round(time.Second)
-		return fmt.Sprintf("%s by %v for %v", n.name, by, lasts.Round(time.Millisecond)), func(ctx context.Context) {
+		return "clock jump", fmt.Sprintf("%s by %v for %v", n.name, by, lasts.Round(time.Millisecond)), func(ctx context.Context) {
 			n.setClock(w.t, by)
 			pause(ctx, lasts)
 			n.setClock(w.t, 0)
@@ -127,4 +125,16 @@ func (n *node) setClock(t testing.TB, by time.Duration) {
 	if err := os.Rename(next, n.clock); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// restarts ends what the processes stand on.
+func (w *world) restarts(every time.Duration) fault {
+	return fault{every, func(chance *rand.Rand) (string, string, func(context.Context)) {
+		s, down := w.servers[chance.IntN(len(w.servers))], between(chance, 0, 2*time.Second)
+		return "restart of " + s.name, fmt.Sprintf("down for %v", down.Round(time.Millisecond)), func(context.Context) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.restart(down)
+		}
+	}}
 }

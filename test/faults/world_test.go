@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,19 +19,23 @@ import (
 	"github.com/orderkeep/orderkeep/test/stage"
 )
 
-// world is a shop under fire: its processes, the wires between them, and the clients.
+// world is a shop under fire: its processes, the wires between them, the servers that it stands on, and the clients.
 type world struct {
-	t      testing.TB
-	began  time.Time
-	nodes  []*node
-	edges  []*edge
-	doors  []*edge           // to Orders, one for each replica
-	stock  *edge             // to Inventory
-	urls   map[string]string // of the databases by context, past all proxies
-	verify []string          // settings of verify
+	t       testing.TB
+	began   time.Time
+	nodes   []*node
+	edges   []*edge
+	servers []*server
+	bank    *edge             // to the provider, if it is away from Payments
+	calm    atomic.Bool       // nothing is sent twice or lost
+	doors   []*edge           // to Orders, one for each replica
+	stock   *edge             // to Inventory
+	urls    map[string]string // of the databases by context, past all proxies
+	verify  []string          // settings of verify
 
 	history History
 	report  *Run
+	healed  time.Duration // since the beginning
 
 	mu     sync.Mutex
 	deaths []string
@@ -46,6 +51,13 @@ type node struct {
 	mu      sync.Mutex // held while it is replaced
 	process *stage.Process
 	lives   []*stage.Process // all that it was
+}
+
+// server is what processes of Orderkeep stand on: a broker, a Redis, a PostgreSQL. It keeps its address.
+type server struct {
+	name    string
+	mu      sync.Mutex               // held while it is away
+	restart func(down time.Duration) // ends it as a power cut does, and starts it again after a while
 }
 
 func newWorld(t testing.TB, r *Run) *world {
@@ -135,6 +147,7 @@ func (w *world) ensure(n *node, crash string) {
 				return
 			}
 			w.panicked(n, p)
+			pause(context.Background(), 50*time.Millisecond)
 		case <-end:
 			w.lament(fmt.Sprintf("%s does not start: %s", n.name, p.Log.Tail()))
 			w.t.Fatalf("%s does not start:\n%s", n.name, p.Log.Tail())
@@ -211,6 +224,7 @@ func (w *world) down() {
 
 // heal ends all faults: clocks are right, wires whole, and everything is started again.
 func (w *world) heal() {
+	w.calm.Store(true)
 	for _, n := range w.nodes {
 		n.setClock(w.t, 0)
 	}
@@ -219,6 +233,7 @@ func (w *world) heal() {
 	}
 	w.down()
 	w.up()
+	w.healed = time.Since(w.began)
 }
 
 // audit asks orderkeep verify.
@@ -238,12 +253,14 @@ func (w *world) rest(b *buyers) Records {
 	if open := b.settle(); len(open) > 0 {
 		r.Restless = append(r.Restless, fmt.Sprintf("%d wishes never get their answer, among them %s", len(open), open[0]))
 	}
+	settled := time.Since(w.began)
 	for end := time.Now().Add(2 * stage.Patience); ; pause(context.Background(), 200*time.Millisecond) {
 		r.Audit = w.audit()
 		if len(r.Audit.OnItsWay) == 0 || time.Now().After(end) {
 			break
 		}
 	}
+	w.t.Logf("the faults ended after %v, every wish had its answer after %v, nothing was on its way after %v", w.healed.Round(time.Second), settled.Round(time.Second), time.Since(w.began).Round(time.Second))
 	b.confirmAll()
 	w.down()
 	w.read(&r)

@@ -124,8 +124,8 @@ func (w *Wire) set(change func()) {
 	w.moved.Broadcast()
 }
 
-// target is where the wire leads, once it does; "" when it is cut.
-func (w *Wire) target() string {
+// Target is where the wire leads, once it does; "" when it is cut.
+func (w *Wire) Target() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for w.to == "" && !w.cut {
@@ -158,7 +158,7 @@ func (w *Wire) drop(conns ...net.Conn) {
 
 func (w *Wire) carry(near net.Conn) {
 	defer near.Close()
-	to := w.target()
+	to := w.Target()
 	if to == "" {
 		return
 	}

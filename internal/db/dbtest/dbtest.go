@@ -78,7 +78,11 @@ func Admin(t testing.TB, database string) string {
 // long. They go with the server.
 func newPostgres(t testing.TB) string {
 	t.Helper()
-	s := theServer(t)
+	return theServer(t).newSchema(t)
+}
+
+func (s *server) newSchema(t testing.TB) string {
+	t.Helper()
 	name := newName()
 	s.exec(t, shared, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s'`, name, s.password), fmt.Sprintf(`CREATE SCHEMA AUTHORIZATION %s`, name))
 	return s.url(name, shared)

@@ -21,6 +21,7 @@ import (
 type server struct {
 	dir, password string
 	stdin         io.WriteCloser // kept so that nobody closes it before this process ends
+	out           *bufio.Reader
 }
 
 var errMissing = errors.New("there is no PostgreSQL: install it (Debian's package is postgresql), or put its initdb on the PATH")
@@ -28,6 +29,11 @@ var errMissing = errors.New("there is no PostgreSQL: install it (Debian's packag
 var start = sync.OnceValues(startServer)
 
 func theServer(t testing.TB) *server {
+	t.Helper()
+	return started(t, start)
+}
+
+func started(t testing.TB, start func() (*server, error)) *server {
 	t.Helper()
 	s, err := start()
 	if errors.Is(err, errMissing) && os.Getenv("CI") != "true" {
@@ -39,16 +45,22 @@ func theServer(t testing.TB) *server {
 	return s
 }
 
-// script makes, starts and holds a server. It waits for the end of its standard input, which comes when the
+// script makes, starts and holds a server, and does with it what its standard input says, until that ends, which comes when the
 // test process ends, however that ends; no signal that the process's group gets along with it ends it before it has
 // cleaned up. The directory is $1, the programs are in $2.
 const script = `
 trap '' INT TERM HUP PIPE
 cd "$1"
 "$2/initdb" -D data -U postgres -A scram-sha-256 --pwfile=password -E UTF8 --no-locale --no-sync >log 2>&1 &&
-"$2/pg_ctl" -D data -l log -w -t 60 -o "-c listen_addresses= -c unix_socket_directories='$1' -c max_connections=300" start >/dev/null 2>&1 &&
+printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$1'" "max_connections = 300" >>data/postgresql.conf &&
+"$2/pg_ctl" -D data -l log -w -t 60 start >/dev/null 2>&1 &&
 echo ready
-read -r forever
+while read -r how; do
+	case $how in
+	stop) "$2/pg_ctl" -D data -m immediate stop ;;
+	start) "$2/pg_ctl" -D data -l log -w -t 60 start ;;
+	esac >/dev/null 2>&1 && echo ready || echo failed
+done
 "$2/pg_ctl" -D data -m immediate stop >/dev/null 2>&1
 cd / && rm -rf "$1"
 `
@@ -91,9 +103,9 @@ func startServer() (*server, error) {
 	if err := c.Start(); err != nil {
 		return nil, err
 	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-		log, _ := os.ReadFile(filepath.Join(dir, "log"))
-		return nil, fmt.Errorf("PostgreSQL did not start: %w\n%s", err, log)
+	s.out = bufio.NewReader(out)
+	if err := s.ready(); err != nil {
+		return nil, err
 	}
 	err = s.run("postgres", fmt.Sprintf(`CREATE DATABASE %s TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en'`, template))
 	if err != nil { // built without ICU, or before 15
@@ -103,6 +115,16 @@ func startServer() (*server, error) {
 		err = s.run("postgres", fmt.Sprintf(`CREATE DATABASE %s TEMPLATE %s`, shared, template))
 	}
 	return s, err
+}
+
+// ready waits until the script has done what it was told.
+func (s *server) ready() error {
+	line, err := s.out.ReadString('\n')
+	if line == "ready\n" {
+		return nil
+	}
+	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+	return fmt.Errorf("PostgreSQL did not start or stop: %w\n%s", err, log)
 }
 
 // binaries finds the directory of the server's programs: where the PATH has them, or the newest that Debian installed.

@@ -1,0 +1,170 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/orderkeep/orderkeep/test/stage"
+)
+
+var pointCall = regexp.MustCompile(`\blab\.Point\("([^"]+)"\)`)
+
+// points are the names of all crash points in the code below a directory.
+func points(root string) ([]string, error) {
+	var names []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "testdata" || d.Name() == "test" || d.Name() == ".git"):
+			return filepath.SkipDir
+		case d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range pointCall.FindAllSubmatch(text, -1) {
+			names = append(names, string(m[1]))
+		}
+		return err
+	})
+	slices.Sort(names)
+	if names = slices.Compact(names); len(names) == 0 && err == nil {
+		err = errors.New("there is no crash point in the code")
+	}
+	return names, err
+}
+
+// soon is how long a sweep waits for a process to come to a point. Most come to most points many times a second.
+const soon = 15 * time.Second
+
+// sweep lets a process die at each of the points, and returns those to which none came.
+func (w *world) sweep(ctx context.Context, chance *rand.Rand, names []string) (missed []string) {
+	for _, i := range chance.Perm(len(names)) {
+		name := names[i]
+		n := w.nodeOf(name)
+		crash := fmt.Sprintf("%s:%d", name, 1+chance.IntN(3))
+		w.report.Schedule = append(w.report.Schedule, n.name+" dies at "+crash)
+		n.mu.Lock()
+		n.process.Kill()
+		w.ensure(n, crash)
+		p := n.process
+		n.mu.Unlock()
+		calm := w.provoke(ctx, name)
+		select {
+		case <-p.Ended:
+			w.report.Points[name]++
+			w.report.count("crash at a point")
+		case <-time.After(soon):
+			missed = append(missed, name)
+		}
+		calm()
+		w.kill(n, 0)
+	}
+	return missed
+}
+
+// nodeOf is a process that comes to a point.
+func (w *world) nodeOf(point string) *node {
+	room, _, _ := strings.Cut(point, ".")
+	if room != "orders" && room != "inventory" {
+		room = "payments" // whose provider can be away
+	}
+	for _, n := range w.nodes {
+		if strings.HasPrefix(n.name, room) {
+			return n
+		}
+	}
+	return w.nodes[0]
+}
+
+// provoke does what buyers do not, so that a process comes to a point, until calm is called.
+func (w *world) provoke(ctx context.Context, point string) (calm func()) {
+	var again func(n int)
+	switch {
+	case point == "inventory.imported":
+		again = func(n int) {
+			sheet := fmt.Sprintf("sku,title,on_hand,tracked\nSIDE-%d,,%d,true\n", n%3, n+1)
+			stage.Launch{Path: program, Args: []string{"--url", "http://" + w.stock.addr(), "stock", "import", "-"}}.Run(w.t, sheet)
+		}
+	case point == "inbox.failed" && w.bank != nil:
+		// There and away: orders have to be paid before their money cannot be taken or given back.
+		again = func(int) {
+			pause(ctx, 300*time.Millisecond)
+			w.bank.hurt(w.t, toxic{Type: "reset_peer", Stream: "upstream", Attributes: map[string]any{"timeout": 0}})
+			pause(ctx, 300*time.Millisecond)
+			w.bank.heal(w.t)
+		}
+	default:
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for n := 0; ctx.Err() == nil; n++ {
+			again(n)
+		}
+	}()
+	return func() { cancel(); <-over }
+}
+
+// TestCrashPoints lets processes die right after each durable write, at the named points in the code.
+func TestCrashPoints(t *testing.T) {
+	t.Parallel()
+	if !whole() {
+		t.Skip("make faults runs it: it takes a minute or two")
+	}
+	root, err := stage.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := points(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report.expect(all)
+	left := all
+	for i, top := range []struct {
+		name string
+		open func(testing.TB, *Run) *world
+	}{
+		{"One process with all contexts on SQLite", oneProcess},
+		{apart, split},
+	} {
+		if len(left) == 0 {
+			break
+		}
+		t.Run(fmt.Sprint(len(left), "_points"), func(t *testing.T) {
+			w := top.open(t, begin(t, "Crash points", top.name, uint64(10+i)))
+			w.run(func(ctx context.Context, chance *rand.Rand) { left = w.sweep(ctx, chance, left) })
+		})
+	}
+	if len(left) > 0 {
+		t.Errorf("no process came to %v: what happens after a crash there is not known", left)
+	}
+}
+
+func TestPointsAreFoundInTheCode(t *testing.T) {
+	t.Parallel()
+	root, err := stage.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := points(root)
+	if err != nil || !slices.Contains(all, "orders.begun") || slices.Contains(all, "here") {
+		t.Errorf("%v, %v", all, err)
+	}
+	if all, err = points(t.TempDir()); err == nil {
+		t.Errorf("where there is no code it finds %v", all)
+	}
+}
