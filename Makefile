@@ -1,6 +1,6 @@
 # Everything here is one go command or a few; make only remembers them. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run dev demo test faults check fuzz contracts current generate bench build
+.PHONY: help run dev demo test faults mutants check fuzz contracts current generate bench build
 
 # The pinned tools live in tools/go.mod, so that the program's own go.mod lists only what it links.
 tool := go tool -modfile=tools/go.mod
@@ -26,6 +26,9 @@ test: ## run all tests
 
 faults: ## break everything around Orderkeep under load, and look what is left; LONG=1 takes an hour
 	FAULTS=1 go test -count=1 -timeout 90m -v -run '$(RUN)' ./test/faults
+
+mutants: ## build bugs in, one at a time, and show that each is caught
+	ORDERKEEP_MUTANTS=1 go test -count=1 -timeout 60m -v -run MutantsAreCaught ./test/mutants
 
 check: ## all that CI asks beyond the tests: format, vet, lint, contracts, generated code, race detector
 	@unformatted="$$(gofmt -l .)"; test -z "$$unformatted" || { echo "gofmt -w $$unformatted"; exit 1; }

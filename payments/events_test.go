@@ -14,7 +14,6 @@ import (
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
-	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/node"
 	"github.com/orderkeep/orderkeep/internal/outbox"
@@ -47,8 +46,7 @@ func joinOn(t *testing.T, data string) *world {
 	t.Helper()
 	w := &world{t: t, data: data, bus: outbox.NewLocal(), told: make(chan outbox.Event, 100)}
 	var err error
-	w.svc, err = Context().Open(t.Context(), node.Env{DB: "sqlite:" + w.data + "/payments.db", Data: w.data, ProviderDB: "sqlite:" + w.data + "/simulated-provider.db", Bus: w.bus,
-		Calls: call.NewEdges(call.Policies(), slog.New(slog.DiscardHandler), nil), Log: slog.New(slog.DiscardHandler)})
+	w.svc, err = Context().Open(t.Context(), node.Env{DB: "sqlite:" + w.data + "/payments.db", Data: w.data, ProviderDB: "sqlite:" + w.data + "/simulated-provider.db", Bus: w.bus, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +368,7 @@ func TestFeedTellsWhatHappenedAndNoToken(t *testing.T) {
 
 func openAgain(t *testing.T, data string) *node.Service {
 	t.Helper()
-	svc, err := Context().Open(t.Context(), node.Env{DB: "sqlite:" + data + "/payments.db", Data: data, ProviderDB: "sqlite:" + data + "/simulated-provider.db", Bus: outbox.NewLocal(), Calls: call.NewEdges(call.Policies(), slog.New(slog.DiscardHandler), nil), Log: slog.New(slog.DiscardHandler)})
+	svc, err := Context().Open(t.Context(), node.Env{DB: "sqlite:" + data + "/payments.db", Data: data, ProviderDB: "sqlite:" + data + "/simulated-provider.db", Bus: outbox.NewLocal(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,6 @@ func (e *Edges) Target(name string) *Target {
 		}
 	}
 	t := &Target{name: name, edges: e, guards: map[string]*guard{}}
-	t.use(Policy.plain)
 	e.targets = append(e.targets, t)
 	return t
 }
@@ -113,9 +112,8 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 		InFlight       int     `json:"inFlight"`
 		OpenAfter      int     `json:"openAfter"` // failures in a row
 		OpenForSeconds float64 `json:"openForSeconds"`
-		Fallback       string  `json:"fallback"`
 		Why            string  `json:"why"`
-	}{p.Timeout.Seconds(), p.Attempts, p.InFlight, p.OpenAfter, p.OpenFor.Seconds(), p.Fallback, p.Why})
+	}{p.Timeout.Seconds(), p.Attempts, p.InFlight, p.OpenAfter, p.OpenFor.Seconds(), p.Why})
 }
 
 // figures are what an edge counts, for the process's metrics.

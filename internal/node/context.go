@@ -8,7 +8,6 @@ import (
 	"net/http"
 
 	"github.com/orderkeep/orderkeep/internal/audit"
-	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
@@ -38,7 +37,6 @@ type Env struct {
 	ProviderDB string
 	Peers      map[string]Peer
 	Bus        outbox.Bus
-	Calls      *call.Edges        // of the process: for what it calls that is no context
 	Metrics    *telemetry.Metrics // of the process: a context's own have the label context
 	Log        *slog.Logger
 }

@@ -17,11 +17,10 @@ import (
 
 // Settings of the lab, by environment. CONTRIBUTING.md says what they do.
 const (
-	seedEnv    = "SEED"
-	reportEnv  = "REPORT"
-	longEnv    = "LONG"
-	wholeEnv   = "FAULTS"
-	overlayEnv = "ORDERKEEP_LAB_OVERLAY"
+	seedEnv   = "SEED"
+	reportEnv = "REPORT"
+	longEnv   = "LONG"
+	wholeEnv  = "FAULTS"
 )
 
 // program is the path of the real thing, built for the lab. It runs any of its contexts, as the programs of one context do.
@@ -72,9 +71,6 @@ func lab(m *testing.M) int {
 		return fail(err)
 	}
 	flags := []string{"-tags", "faults", "-ldflags=-w"} // nobody debugs it, and so it links faster
-	if file := os.Getenv(overlayEnv); file != "" {
-		flags = append(flags, "-overlay", file)
-	}
 	if err := stage.Compile(root, dir, "./cmd/orderkeep", flags...); err != nil {
 		return fail(err)
 	}
