@@ -131,7 +131,7 @@ func TestOneProcess(t *testing.T) {
 	rounds(t, 1, func(t *testing.T, number uint64) {
 		w := oneProcess(t, begin(t, "One process", "One process with all contexts on SQLite", number))
 		w.run(func(ctx context.Context, chance *rand.Rand) {
-			w.happen(ctx, plan(chance, length, []fault{w.kills(700 * time.Millisecond), w.weather(time.Second), w.clocks(3*time.Second, time.Hour)}))
+			w.happen(ctx, plan(chance, length, append(w.fullDisks(4*time.Second), w.kills(time.Second), w.weather(time.Second), w.clocks(3*time.Second, time.Hour))))
 		})
 	})
 }

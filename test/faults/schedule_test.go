@@ -127,10 +127,12 @@ func (n *node) setClock(t testing.TB, by time.Duration) {
 	}
 }
 
-// restarts ends what the processes stand on.
+// restarts ends what the processes stand on, one after the other, so that none is left out.
 func (w *world) restarts(every time.Duration) fault {
+	turn := 0
 	return fault{every, func(chance *rand.Rand) (string, string, func(context.Context)) {
-		s, down := w.servers[chance.IntN(len(w.servers))], between(chance, 0, 2*time.Second)
+		turn++
+		s, down := w.servers[turn%len(w.servers)], between(chance, 0, 2*time.Second)
 		return "restart of " + s.name, fmt.Sprintf("down for %v", down.Round(time.Millisecond)), func(context.Context) {
 			s.mu.Lock()
 			defer s.mu.Unlock()

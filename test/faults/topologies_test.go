@@ -15,6 +15,9 @@ import (
 func oneProcess(t testing.TB, r *Run) *world {
 	w := newWorld(t, r)
 	data := t.TempDir()
+	if smallDisk(t, data) {
+		w.disk = data
+	}
 	w.urls = sqlite(data)
 	w.verify = []string{"ORDERKEEP_DATA=" + data}
 	door := w.newEdge("client to orders")

@@ -28,6 +28,8 @@ type world struct {
 	servers []*server
 	bank    *edge             // to the provider, if it is away from Payments
 	calm    atomic.Bool       // nothing is sent twice or lost
+	disk    string            // the directory of the data, if it has a disk of its own
+	filling sync.Mutex        // held while the disk is full
 	doors   []*edge           // to Orders, one for each replica
 	stock   *edge             // to Inventory
 	urls    map[string]string // of the databases by context, past all proxies
