@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/orderkeep/orderkeep/test/stage"
 )
 
 // crowd is how many buyers there are: enough for batches, and for orders in every step of their lives when something breaks.
@@ -241,7 +239,7 @@ func (b *buyers) request(q *Request) *http.Request {
 func (b *buyers) settle() (open []string) {
 	var mu sync.Mutex
 	b.spread(func(v *wish) {
-		for end := time.Now().Add(stage.Patience); v.Key != "" && !v.answered(); pause(context.Background(), 100*time.Millisecond) {
+		for end := time.Now().Add(restful()); v.Key != "" && !v.answered(); pause(context.Background(), 100*time.Millisecond) {
 			if time.Now().After(end) {
 				mu.Lock()
 				defer mu.Unlock()

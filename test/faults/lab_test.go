@@ -87,6 +87,15 @@ func lab(m *testing.M) int {
 // whole reports whether all of the lab is to run, and not just the short form.
 func whole() bool { return os.Getenv(wholeEnv) != "" || long() }
 
+// restful bounds how long a system may take to come to rest. On PostgreSQL what was given up for a while waits for leases and pauses of
+// up to a minute, one after the other; one process on SQLite takes it up at its start.
+func restful() time.Duration {
+	if whole() {
+		return 3 * time.Minute
+	}
+	return time.Minute
+}
+
 func long() bool { return os.Getenv(longEnv) != "" }
 
 // begin begins a run, whose seed comes of the lab's and its number.

@@ -47,7 +47,8 @@ type Run struct {
 	Promises   []Verdict      `json:"promises"`
 	Violations []Violation    `json:"violations"`
 
-	mu sync.Mutex
+	mu   sync.Mutex
+	over bool // what comes now is not counted
 }
 
 // Verdict is how a promise fared.
@@ -66,7 +67,9 @@ func newRun(name, topology string, seed uint64) *Run {
 func (r *Run) count(kind string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.Faults[kind]++
+	if !r.over {
+		r.Faults[kind]++
+	}
 }
 
 // judge fills in what clients asked, what became of it, and what of that was wrong.
@@ -113,6 +116,9 @@ func (r *Run) judge(history []*Request, records Records) {
 
 // add takes a run in.
 func (r *Report) add(run *Run) {
+	run.mu.Lock() // a copy that is sent late comes in between
+	defer run.mu.Unlock()
+	run.over = true
 	r.Runs = append(r.Runs, run)
 	for _, m := range []struct{ to, from map[string]int }{{r.Faults, run.Faults}, {r.Points, run.Points}, {r.Orders, run.Orders}} {
 		for what, n := range m.from {

@@ -256,7 +256,7 @@ func (w *world) rest(b *buyers) Records {
 		r.Restless = append(r.Restless, fmt.Sprintf("%d wishes never get their answer, among them %s", len(open), open[0]))
 	}
 	settled := time.Since(w.began)
-	for end := time.Now().Add(2 * stage.Patience); ; pause(context.Background(), 200*time.Millisecond) {
+	for end := time.Now().Add(restful()); ; pause(context.Background(), 200*time.Millisecond) {
 		r.Audit = w.audit()
 		if len(r.Audit.OnItsWay) == 0 || time.Now().After(end) {
 			break
@@ -287,14 +287,21 @@ func (w *world) run(happens func(context.Context, *rand.Rand)) {
 	records := w.rest(b)
 	w.report.judge(w.history.Requests(), records)
 	w.report.Seconds = time.Since(w.began).Seconds()
-	for i, v := range w.report.Violations {
-		if i == 20 {
-			w.t.Errorf("and %d more", len(w.report.Violations)-i)
-			break
+	said := map[string]int{}
+	for _, v := range w.report.Violations {
+		if said[v.Promise]++; said[v.Promise] <= enough {
+			w.t.Errorf("%s: %s", v.Promise, v.Detail)
 		}
-		w.t.Errorf("%s: %s", v.Promise, v.Detail)
+	}
+	for promise, n := range said {
+		if n > enough {
+			w.t.Errorf("%s: %d times in all", promise, n)
+		}
 	}
 }
+
+// enough is how many violations of one promise a reader wants to see. The report has all.
+const enough = 5
 
 // opening is what lies on the shelf at first: one SKU lasts, one sells out at once, one after a while, one is delivered and fetched.
 var opening = map[string]int{"LASTS": 10_000_000, "HOT": 60, "SCARCE": 600, "MOVING": 3_000}
