@@ -51,9 +51,11 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	ctx = context.WithoutCancel(ctx)
 	relayCtx, stopRelay := context.WithCancel(ctx)
 	inboxCtx, stopInbox := context.WithCancel(ctx)
-	var relaying, consuming sync.WaitGroup
+	sweepCtx, stopSweeper := context.WithCancel(ctx)
+	var relaying, consuming, sweeping sync.WaitGroup
 	relaying.Go(func() { relay.Run(relayCtx) })
 	consuming.Go(func() { inbox.Run(inboxCtx) })
+	sweeping.Go(func() { st.Sweep(sweepCtx, env.Log) })
 	return &node.Service{
 		Routes: map[string]http.Handler{
 			"/v1/stock": rest, "/v1/stock.csv": rest, "/v1/reservations": rest, "/reserve": rest,
@@ -63,7 +65,9 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		Ready:    st.Ready,
 		Lag:      outbox.NewMeter("inventory", st.DB(), env.Metrics).Lag,
 		Close: func(ctx context.Context) error {
+			stopSweeper()
 			stopInbox()
+			sweeping.Wait()
 			consuming.Wait()
 			if err := relay.Drain(ctx); err != nil {
 				env.Log.WarnContext(ctx, "events wait for the next start", "error", err)

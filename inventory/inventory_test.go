@@ -11,9 +11,12 @@ import (
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"github.com/google/uuid"
+	"github.com/orderkeep/orderkeep/internal/db/dbtest"
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/node"
 	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/inventory/internal/stock"
+	"github.com/orderkeep/orderkeep/inventory/internal/store"
 	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
 	ordersv1 "github.com/orderkeep/orderkeep/orders/v1"
 	"google.golang.org/protobuf/proto"
@@ -122,5 +125,41 @@ func TestEventsThatNobodyTakesWaitForTheNextStart(t *testing.T) {
 	run(fault.New(fault.Unavailable, "shutting_down", "Orders is gone."))
 	if told := run(nil); len(told) != 1 {
 		t.Errorf("after the next start %d events are told, want the one that waited", len(told))
+	}
+}
+
+// TestExpiredHoldsAreTidiedUp opens the whole context on a database with a hold that expired long ago.
+func TestExpiredHoldsAreTidiedUp(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	at := "sqlite:" + dir + "/inventory.db"
+	then, err := store.Open(t.Context(), at, dir, func() time.Time { return time.Unix(1_700_000_000, 0) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := then.Import(t.Context(), strings.NewReader("sku,title,on_hand,tracked\nBOOK,A book,5,true\n")); err != nil {
+		t.Fatal(err)
+	}
+	ask := stock.Ask{ID: uuid.NewString(), Owner: stock.Direct, Lines: []stock.Line{{SKU: "BOOK", Qty: 5}}, ExpiresIn: time.Second}
+	if a, err := then.Reserve(t.Context(), store.Wait, ask); err != nil || a.State != stock.Reserved {
+		t.Fatal(a, err)
+	}
+	if err := then.Close(); err != nil {
+		t.Fatal(err)
+	}
+	svc, err := Context().Open(t.Context(), node.Env{DB: at, Data: dir, Bus: outbox.NewLocal(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := dbtest.Raw(t, at)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for live := 1; live > 0; {
+		if err := raw.QueryRowContext(ctx, `SELECT count(*) FROM reservations WHERE state = 'reserved'`).Scan(&live); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := svc.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -66,6 +66,8 @@ type DB struct {
 	closing  sync.Once
 	closed   chan struct{}
 
+	prepared prepared // on read
+
 	// spare is how many connections of read may have been broken while nobody used them.
 	spare  int
 	leases leases

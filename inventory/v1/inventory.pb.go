@@ -35,7 +35,7 @@ const (
 	ReservationState_RESERVATION_STATE_RESERVED ReservationState = 1
 	// Nothing was held; shortages says why.
 	ReservationState_RESERVATION_STATE_REFUSED ReservationState = 2
-	// The units were put back, or the reservation was released before it was made.
+	// The units were put back, the hold has expired, or the reservation was released before it was made.
 	ReservationState_RESERVATION_STATE_RELEASED ReservationState = 3
 	// The units have left the shelf.
 	ReservationState_RESERVATION_STATE_COMMITTED ReservationState = 4
@@ -214,11 +214,13 @@ func (x *Shortage) GetUnknown() bool {
 
 type ReserveRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The order that will own the units.
+	// The order that will own the units, or an id of the caller's own for a hold.
 	ReservationId string  `protobuf:"bytes,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	Lines         []*Line `protobuf:"bytes,2,rep,name=lines,proto3" json:"lines,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// 1 to 86,400 for a hold; 0 for an order's reservation, which does not expire.
+	ExpiresInSeconds int64 `protobuf:"varint,3,opt,name=expires_in_seconds,json=expiresInSeconds,proto3" json:"expires_in_seconds,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ReserveRequest) Reset() {
@@ -265,10 +267,20 @@ func (x *ReserveRequest) GetLines() []*Line {
 	return nil
 }
 
+func (x *ReserveRequest) GetExpiresInSeconds() int64 {
+	if x != nil {
+		return x.ExpiresInSeconds
+	}
+	return 0
+}
+
 type ReserveResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	State         ReservationState       `protobuf:"varint,1,opt,name=state,proto3,enum=orderkeep.inventory.v1.ReservationState" json:"state,omitempty"`
-	Shortages     []*Shortage            `protobuf:"bytes,2,rep,name=shortages,proto3" json:"shortages,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	State     ReservationState       `protobuf:"varint,1,opt,name=state,proto3,enum=orderkeep.inventory.v1.ReservationState" json:"state,omitempty"`
+	Shortages []*Shortage            `protobuf:"bytes,2,rep,name=shortages,proto3" json:"shortages,omitempty"`
+	// When the hold expires or has expired, by the first answer. Unset for what does not expire: also if an Inventory from before there were
+	// holds was asked for one. Release that.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -313,6 +325,13 @@ func (x *ReserveResponse) GetState() ReservationState {
 func (x *ReserveResponse) GetShortages() []*Shortage {
 	if x != nil {
 		return x.Shortages
+	}
+	return nil
+}
+
+func (x *ReserveResponse) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
 	}
 	return nil
 }
@@ -857,13 +876,16 @@ const file_inventory_v1_inventory_proto_rawDesc = "" +
 	"\x03sku\x18\x01 \x01(\tR\x03sku\x12\x1c\n" +
 	"\trequested\x18\x02 \x01(\x03R\trequested\x12\x1c\n" +
 	"\tavailable\x18\x03 \x01(\x03R\tavailable\x12\x18\n" +
-	"\aunknown\x18\x04 \x01(\bR\aunknown\"k\n" +
+	"\aunknown\x18\x04 \x01(\bR\aunknown\"\x99\x01\n" +
 	"\x0eReserveRequest\x12%\n" +
 	"\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x122\n" +
-	"\x05lines\x18\x02 \x03(\v2\x1c.orderkeep.inventory.v1.LineR\x05lines\"\x91\x01\n" +
+	"\x05lines\x18\x02 \x03(\v2\x1c.orderkeep.inventory.v1.LineR\x05lines\x12,\n" +
+	"\x12expires_in_seconds\x18\x03 \x01(\x03R\x10expiresInSeconds\"\xcc\x01\n" +
 	"\x0fReserveResponse\x12>\n" +
 	"\x05state\x18\x01 \x01(\x0e2(.orderkeep.inventory.v1.ReservationStateR\x05state\x12>\n" +
-	"\tshortages\x18\x02 \x03(\v2 .orderkeep.inventory.v1.ShortageR\tshortages\"O\n" +
+	"\tshortages\x18\x02 \x03(\v2 .orderkeep.inventory.v1.ShortageR\tshortages\x129\n" +
+	"\n" +
+	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"O\n" +
 	"\x0eReleaseRequest\x12%\n" +
 	"\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x11\n" +
@@ -946,28 +968,29 @@ var file_inventory_v1_inventory_proto_depIdxs = []int32{
 	1,  // 0: orderkeep.inventory.v1.ReserveRequest.lines:type_name -> orderkeep.inventory.v1.Line
 	0,  // 1: orderkeep.inventory.v1.ReserveResponse.state:type_name -> orderkeep.inventory.v1.ReservationState
 	2,  // 2: orderkeep.inventory.v1.ReserveResponse.shortages:type_name -> orderkeep.inventory.v1.Shortage
-	1,  // 3: orderkeep.inventory.v1.CheckRequest.lines:type_name -> orderkeep.inventory.v1.Line
-	2,  // 4: orderkeep.inventory.v1.CheckResponse.shortages:type_name -> orderkeep.inventory.v1.Shortage
-	1,  // 5: orderkeep.inventory.v1.StockReleased.lines:type_name -> orderkeep.inventory.v1.Line
-	15, // 6: orderkeep.inventory.v1.StockReleased.released_at:type_name -> google.protobuf.Timestamp
-	1,  // 7: orderkeep.inventory.v1.StockCommitted.lines:type_name -> orderkeep.inventory.v1.Line
-	15, // 8: orderkeep.inventory.v1.StockCommitted.committed_at:type_name -> google.protobuf.Timestamp
-	1,  // 9: orderkeep.inventory.v1.StockReturned.lines:type_name -> orderkeep.inventory.v1.Line
-	15, // 10: orderkeep.inventory.v1.StockReturned.returned_at:type_name -> google.protobuf.Timestamp
-	15, // 11: orderkeep.inventory.v1.StockAdjusted.adjusted_at:type_name -> google.protobuf.Timestamp
-	3,  // 12: orderkeep.inventory.v1.InventoryService.Reserve:input_type -> orderkeep.inventory.v1.ReserveRequest
-	5,  // 13: orderkeep.inventory.v1.InventoryService.Release:input_type -> orderkeep.inventory.v1.ReleaseRequest
-	7,  // 14: orderkeep.inventory.v1.InventoryService.Commit:input_type -> orderkeep.inventory.v1.CommitRequest
-	9,  // 15: orderkeep.inventory.v1.InventoryService.Check:input_type -> orderkeep.inventory.v1.CheckRequest
-	4,  // 16: orderkeep.inventory.v1.InventoryService.Reserve:output_type -> orderkeep.inventory.v1.ReserveResponse
-	6,  // 17: orderkeep.inventory.v1.InventoryService.Release:output_type -> orderkeep.inventory.v1.ReleaseResponse
-	8,  // 18: orderkeep.inventory.v1.InventoryService.Commit:output_type -> orderkeep.inventory.v1.CommitResponse
-	10, // 19: orderkeep.inventory.v1.InventoryService.Check:output_type -> orderkeep.inventory.v1.CheckResponse
-	16, // [16:20] is the sub-list for method output_type
-	12, // [12:16] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	15, // 3: orderkeep.inventory.v1.ReserveResponse.expires_at:type_name -> google.protobuf.Timestamp
+	1,  // 4: orderkeep.inventory.v1.CheckRequest.lines:type_name -> orderkeep.inventory.v1.Line
+	2,  // 5: orderkeep.inventory.v1.CheckResponse.shortages:type_name -> orderkeep.inventory.v1.Shortage
+	1,  // 6: orderkeep.inventory.v1.StockReleased.lines:type_name -> orderkeep.inventory.v1.Line
+	15, // 7: orderkeep.inventory.v1.StockReleased.released_at:type_name -> google.protobuf.Timestamp
+	1,  // 8: orderkeep.inventory.v1.StockCommitted.lines:type_name -> orderkeep.inventory.v1.Line
+	15, // 9: orderkeep.inventory.v1.StockCommitted.committed_at:type_name -> google.protobuf.Timestamp
+	1,  // 10: orderkeep.inventory.v1.StockReturned.lines:type_name -> orderkeep.inventory.v1.Line
+	15, // 11: orderkeep.inventory.v1.StockReturned.returned_at:type_name -> google.protobuf.Timestamp
+	15, // 12: orderkeep.inventory.v1.StockAdjusted.adjusted_at:type_name -> google.protobuf.Timestamp
+	3,  // 13: orderkeep.inventory.v1.InventoryService.Reserve:input_type -> orderkeep.inventory.v1.ReserveRequest
+	5,  // 14: orderkeep.inventory.v1.InventoryService.Release:input_type -> orderkeep.inventory.v1.ReleaseRequest
+	7,  // 15: orderkeep.inventory.v1.InventoryService.Commit:input_type -> orderkeep.inventory.v1.CommitRequest
+	9,  // 16: orderkeep.inventory.v1.InventoryService.Check:input_type -> orderkeep.inventory.v1.CheckRequest
+	4,  // 17: orderkeep.inventory.v1.InventoryService.Reserve:output_type -> orderkeep.inventory.v1.ReserveResponse
+	6,  // 18: orderkeep.inventory.v1.InventoryService.Release:output_type -> orderkeep.inventory.v1.ReleaseResponse
+	8,  // 19: orderkeep.inventory.v1.InventoryService.Commit:output_type -> orderkeep.inventory.v1.CommitResponse
+	10, // 20: orderkeep.inventory.v1.InventoryService.Check:output_type -> orderkeep.inventory.v1.CheckResponse
+	17, // [17:21] is the sub-list for method output_type
+	13, // [13:17] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_inventory_v1_inventory_proto_init() }

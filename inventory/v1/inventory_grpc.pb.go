@@ -38,12 +38,15 @@ type InventoryServiceClient interface {
 	// Repeated with the same reservation_id, it gives the first answer. After Release it is refused
 	// with state RESERVATION_STATE_RELEASED, even when the Release arrived first. What becomes of the units afterwards
 	// (Commit, a return) does not change the first answer.
+	//
+	// With expires_in_seconds it is a hold, which belongs to no order and expires by itself: from expires_at on everybody else can have its
+	// units, and a repeat is answered with RESERVATION_STATE_RELEASED. A hold and an order's reservation have different ids: INVALID_ARGUMENT.
 	Reserve(ctx context.Context, in *ReserveRequest, opts ...grpc.CallOption) (*ReserveResponse, error)
 	// Release puts the units of a reservation back. A reservation never seen leaves a tombstone, so that a
 	// late Reserve is refused. Repeating it does nothing more. A committed or returned reservation is FAILED_PRECONDITION.
 	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
 	// Commit takes the units of a reservation off the shelf (on hand and reserved both fall) and
-	// writes the movements. Repeating it does nothing more.
+	// writes the movements. Repeating it does nothing more. A hold that has expired is FAILED_PRECONDITION, whoever has its units by now.
 	Commit(ctx context.Context, in *CommitRequest, opts ...grpc.CallOption) (*CommitResponse, error)
 	// Check says which of the lines could not be reserved at this instant. It writes nothing and promises
 	// nothing; it makes the sold-out answer cheap.
@@ -106,12 +109,15 @@ type InventoryServiceServer interface {
 	// Repeated with the same reservation_id, it gives the first answer. After Release it is refused
 	// with state RESERVATION_STATE_RELEASED, even when the Release arrived first. What becomes of the units afterwards
 	// (Commit, a return) does not change the first answer.
+	//
+	// With expires_in_seconds it is a hold, which belongs to no order and expires by itself: from expires_at on everybody else can have its
+	// units, and a repeat is answered with RESERVATION_STATE_RELEASED. A hold and an order's reservation have different ids: INVALID_ARGUMENT.
 	Reserve(context.Context, *ReserveRequest) (*ReserveResponse, error)
 	// Release puts the units of a reservation back. A reservation never seen leaves a tombstone, so that a
 	// late Reserve is refused. Repeating it does nothing more. A committed or returned reservation is FAILED_PRECONDITION.
 	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
 	// Commit takes the units of a reservation off the shelf (on hand and reserved both fall) and
-	// writes the movements. Repeating it does nothing more.
+	// writes the movements. Repeating it does nothing more. A hold that has expired is FAILED_PRECONDITION, whoever has its units by now.
 	Commit(context.Context, *CommitRequest) (*CommitResponse, error)
 	// Check says which of the lines could not be reserved at this instant. It writes nothing and promises
 	// nothing; it makes the sold-out answer cheap.

@@ -72,9 +72,12 @@ func restStock(i stock.Item) rest.Stock {
 	return out
 }
 
-func restReservation(id string, state stock.State, lines []stock.Line) rest.Reservation {
-	out := rest.Reservation{ReservationId: id, State: rest.ReservationState(state), Lines: make([]rest.Line, len(lines))}
-	for i, l := range lines {
+func restReservation(v stock.Reservation) rest.Reservation {
+	out := rest.Reservation{
+		ReservationId: v.ID, State: rest.ReservationState(v.State), Lines: make([]rest.Line, len(v.Lines)),
+		ExpiresAt: rest.OptDateTime{Value: v.Expires, Set: !v.Expires.IsZero()}, Expired: rest.OptBool{Value: true, Set: v.Expired()},
+	}
+	for i, l := range v.Lines {
 		out.Lines[i] = rest.Line{Sku: l.SKU, Qty: l.Qty}
 	}
 	return out

@@ -10,6 +10,7 @@ import (
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
 	"github.com/orderkeep/orderkeep/inventory/internal/store"
 	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // GRPC is the service of inventory.proto. Its commands are later steps of orders that are under way, so they wait for
@@ -32,11 +33,31 @@ func (g *GRPC) Reserve(ctx context.Context, req *inventoryv1.ReserveRequest) (*i
 	if err != nil {
 		return nil, err
 	}
-	a, err := g.store.Reserve(ctx, store.Wait, stock.Ask{ID: id, Owner: stock.ByOrder, Lines: lines, CorrelationID: telemetry.Correlation(ctx)})
+	ask, err := demand(ctx, id, lines, req.GetExpiresInSeconds())
 	if err != nil {
 		return nil, err
 	}
-	return &inventoryv1.ReserveResponse{State: protoState[a.State], Shortages: protoShortages(a.Shortages)}, nil
+	a, err := g.store.Reserve(ctx, store.Wait, ask)
+	if err != nil {
+		return nil, err
+	}
+	r := &inventoryv1.ReserveResponse{State: protoState[a.State], Shortages: protoShortages(a.Shortages)}
+	if !a.Expires.IsZero() {
+		r.ExpiresAt = timestamppb.New(a.Expires)
+	}
+	return r, nil
+}
+
+// demand is an order's, or with a number of seconds a hold's.
+func demand(ctx context.Context, id string, lines []stock.Line, expiresIn int64) (stock.Ask, error) {
+	ask := stock.Ask{ID: id, Owner: stock.ByOrder, Lines: lines, CorrelationID: telemetry.Correlation(ctx)}
+	if expiresIn == 0 {
+		return ask, nil
+	}
+	var err error
+	ask.Owner = stock.Direct
+	ask.ExpiresIn, err = stock.Expiry(expiresIn)
+	return ask, err
 }
 
 // Release puts the units back, or leaves a tombstone.

@@ -110,18 +110,23 @@ func (h *REST) Reserve(ctx context.Context, req *rest.NewReservation, params res
 	if err != nil {
 		return nil, err
 	}
-	ask := stock.Ask{ID: params.ReservationId.String(), Owner: stock.ByOrder, Lines: lines, CorrelationID: telemetry.Correlation(ctx)}
+	ask, err := demand(ctx, params.ReservationId.String(), lines, req.ExpiresIn.Value)
+	if err != nil {
+		return nil, err
+	}
 	a, err := h.store.Reserve(ctx, store.Refuse, ask)
 	if err != nil {
 		return nil, err
 	}
-	switch a.State {
-	case stock.Released:
+	switch {
+	case a.Expired:
+		return nil, stock.ErrExpired
+	case a.State == stock.Released:
 		return nil, stock.ErrReleased
-	case stock.Refused:
+	case a.State == stock.Refused:
 		return nil, shortage(a.Shortages)
 	}
-	out := restReservation(ask.ID, a.State, a.Lines)
+	out := restReservation(stock.Reservation{ID: ask.ID, State: a.State, Lines: a.Lines, Expires: a.Expires})
 	return &out, nil
 }
 
@@ -162,7 +167,7 @@ func (h *REST) ReservePlain(ctx context.Context, req *rest.Line, params rest.Res
 		refusal.Replayed = a.Replayed
 		return nil, refusal
 	}
-	return &rest.ReservationHeaders{IdempotentReplayed: replayed(a.Replayed), Response: restReservation(ask.ID, a.State, a.Lines)}, nil
+	return &rest.ReservationHeaders{IdempotentReplayed: replayed(a.Replayed), Response: restReservation(stock.Reservation{ID: ask.ID, State: a.State, Lines: a.Lines})}, nil
 }
 
 // sameDemand reports that lines are what a replayed answer was given to. A refusal keeps the lines that were short, which
@@ -181,7 +186,7 @@ func (h *REST) GetReservation(ctx context.Context, params rest.GetReservationPar
 	if err != nil {
 		return nil, err
 	}
-	out := restReservation(v.ID, v.State, v.Lines)
+	out := restReservation(v)
 	return &out, nil
 }
 

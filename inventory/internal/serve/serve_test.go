@@ -48,8 +48,13 @@ func setup(t *testing.T) *bundle {
 
 func empty(t *testing.T) *bundle {
 	t.Helper()
+	return emptyAt(t, time.Now)
+}
+
+func emptyAt(t *testing.T, now func() time.Time) *bundle {
+	t.Helper()
 	dir := t.TempDir()
-	s, err := store.Open(context.Background(), "sqlite:"+dir+"/inventory.db", dir, time.Now)
+	s, err := store.Open(context.Background(), "sqlite:"+dir+"/inventory.db", dir, now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -109,7 +109,8 @@ func (s *shelf) level(location string) *Level {
 type Ask struct {
 	ID            string
 	Owner         Owner
-	Lines         []Line // as Sum returns them
+	Lines         []Line        // as Sum returns them
+	ExpiresIn     time.Duration // of a hold; zero for a reservation that lives until it is released
 	CorrelationID string
 	Forget        bool // a refusal is not kept, because nobody could ask for it again
 }
@@ -119,19 +120,18 @@ type Answer struct {
 	State     State // Reserved, Refused, or Released if a release came before this answer was asked for
 	Lines     []Line
 	Shortages []Shortage
+	Expires   time.Time // of a hold
+	Expired   bool      // Released, because its time was up
 	Replayed  bool
 }
 
 // Reserve holds all lines or none. The id alone names the reservation: whoever repeats it gets the first answer, with the
-// first lines, whatever lines the repeat brings. A commit or a return does not change that answer; a release does. The only error
-// is ErrOverflow.
+// first lines and the first expiry, whatever the repeat brings. A commit or a return does not change that answer; a release does, and so
+// does the expiry of a hold. The errors are ErrOverflow, and ErrOtherKind for a hold where the id's reservation is none, and the other
+// way round: who needs units until it gives them back must not be answered with units that expire.
 func (r *Room) Reserve(ask Ask) (Answer, error) {
 	if prior, ok := r.reservations[ask.ID]; ok {
-		a := Answer{State: prior.State, Lines: prior.Lines, Shortages: prior.Shortages, Replayed: true}
-		if a.State == Committed || a.State == Returned {
-			a.State = Reserved
-		}
-		return a, nil
+		return prior.again(ask)
 	}
 	var short []Shortage
 	for _, l := range ask.Lines {
@@ -159,8 +159,26 @@ func (r *Room) Reserve(ask Ask) (Answer, error) {
 		s.touched = true
 	}
 	v.Lines = ask.Lines
+	if ask.ExpiresIn > 0 {
+		v.Expires = r.now.Add(ask.ExpiresIn).UTC().Truncate(time.Microsecond) // as the store keeps it, so that a repeat says the same
+	}
 	r.reservations[v.ID] = &held{v, true}
-	return Answer{State: Reserved, Lines: v.Lines}, nil
+	return Answer{State: Reserved, Lines: v.Lines, Expires: v.Expires}, nil
+}
+
+// again is the answer to a repeat.
+func (v Reservation) again(ask Ask) (Answer, error) {
+	a := Answer{State: v.State, Lines: v.Lines, Shortages: v.Shortages, Expires: v.Expires, Expired: v.Expired(), Replayed: true}
+	if a.State == Committed || a.State == Returned {
+		a.State = Reserved
+	}
+	switch hold := !v.Expires.IsZero(); {
+	case a.State != Reserved || hold == (ask.ExpiresIn > 0):
+		return a, nil
+	case hold:
+		return Answer{}, ErrOtherKind.Detailf("%s is a hold that expires. Reserve under another id, or with expiresIn.", v.ID)
+	}
+	return Answer{}, ErrOtherKind.Detailf("%s is the reservation of an order, or was made without an expiry, and cannot get one. Leave expiresIn out, or reserve under another id.", v.ID)
 }
 
 // at returns the shelf of a SKU and its level at the default location, from which all reservations are made.
@@ -191,22 +209,18 @@ func (r *Room) Release(id, correlation string) (Reservation, error) {
 	case Released:
 		return freed, nil
 	case Reserved:
-		for _, l := range h.Lines {
-			s, level := r.at(l.SKU)
-			if level == nil {
-				return Reservation{}, fmt.Errorf("release %s: it holds %s, which has no stock row", id, l.SKU)
-			}
-			level.Reserved -= l.Qty
-			s.touched = true
-		}
 		freed.Lines = h.Lines
+		if err := r.free(h); err != nil {
+			return Reservation{}, fmt.Errorf("release %s: %w", id, err)
+		}
+		return freed, nil
 	}
 	h.State, h.Shortages, h.Changed, h.changed = Released, nil, r.now, true
 	return freed, nil
 }
 
 // Commit takes the units of a reservation off the shelf and returns it; Lines are those taken by this call.
-// Repeating it takes nothing more, also after they have come back. The errors are ErrNoReservation, ErrReleased, ErrRefused and ErrOverflow.
+// Repeating it takes nothing more, also after they have come back. The errors are ErrNoReservation, ErrReleased, ErrExpired, ErrRefused and ErrOverflow.
 func (r *Room) Commit(id, correlation string) (Reservation, error) {
 	h, ok := r.reservations[id]
 	if !ok {
@@ -216,7 +230,7 @@ func (r *Room) Commit(id, correlation string) (Reservation, error) {
 	taken.Lines, taken.State = nil, Committed
 	switch h.State {
 	case Released:
-		return Reservation{}, ErrReleased
+		return Reservation{}, h.gone()
 	case Refused:
 		return Reservation{}, ErrRefused
 	case Committed, Returned:
@@ -242,7 +256,8 @@ func (r *Room) Commit(id, correlation string) (Reservation, error) {
 }
 
 // Return puts the units of a committed reservation back on the shelf and returns it; Lines are those put back by this call.
-// Repeating it puts back nothing more. The errors are ErrNoReservation, ErrReleased, ErrRefused, ErrNotCommitted and ErrOverflow.
+// Repeating it puts back nothing more. The errors are ErrNoReservation, ErrReleased, ErrExpired, ErrRefused, ErrNotCommitted
+// and ErrOverflow.
 func (r *Room) Return(id, correlation string) (Reservation, error) {
 	h, ok := r.reservations[id]
 	if !ok {
@@ -252,7 +267,7 @@ func (r *Room) Return(id, correlation string) (Reservation, error) {
 	back.Lines = nil
 	switch h.State {
 	case Released:
-		return Reservation{}, ErrReleased
+		return Reservation{}, h.gone()
 	case Refused:
 		return Reservation{}, ErrRefused
 	case Reserved:
@@ -276,14 +291,6 @@ func (r *Room) Return(id, correlation string) (Reservation, error) {
 	h.State, h.Changed, h.changed = Returned, r.now, true
 	back.State, back.Lines = Returned, h.Lines
 	return back, nil
-}
-
-// order is the id of the order that owns the reservation, or "".
-func (v Reservation) order() string {
-	if v.Owner == ByOrder {
-		return v.ID
-	}
-	return ""
 }
 
 // move changes on hand by m.Delta and notes why. It is the only place where on hand changes.

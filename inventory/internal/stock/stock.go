@@ -28,6 +28,9 @@ const (
 	// MaxQty bounds one line, MaxLines the lines of one reservation; the contract names both.
 	MaxQty   = math.MaxInt32
 	MaxLines = 2000
+	// MaxExpiry bounds how long a hold lives; the contract names it. A day is longer than any checkout, and short enough that what
+	// nobody wants any more does not lie on the shelf for long.
+	MaxExpiry = 24 * time.Hour
 
 	maxSKU    = 128  // bytes, so that a SKU fits into a cursor and an index page
 	maxTitle  = 1024 // bytes; a title is one line of text
@@ -40,6 +43,8 @@ var (
 	ErrNotFound             = fault.New(fault.NotFound, "not_found", "There is no such item.")
 	ErrNoReservation        = fault.New(fault.NotFound, "not_found", "There is no such reservation.")
 	ErrReleased             = fault.New(fault.Conflict, "reservation_released", "The reservation was released. Reserve again under another id.")
+	ErrExpired              = fault.New(fault.Conflict, "reservation_expired", "The hold has expired and its units are available again. Reserve again under another id.")
+	ErrOtherKind            = fault.New(fault.Invalid, "reservation_of_other_kind", "The id is that of a reservation of another kind.")
 	ErrRefused              = fault.New(fault.Conflict, "reservation_refused", "The reservation was refused, so it holds no units.")
 	ErrCommitted            = fault.New(fault.Conflict, "reservation_committed", "The units have left the shelf. They come back when their order is returned.")
 	ErrReturned             = fault.New(fault.Conflict, "reservation_returned", "The units left the shelf and came back. Nothing is held any more.")
@@ -48,6 +53,7 @@ var (
 	ErrStale                = fault.New(fault.Conflict, "stale_stock", "On hand is another number by now.")
 	ErrOverflow             = fault.New(fault.Invalid, "quantity_overflow", "The number of units would pass 2^53 - 1.")
 	ErrInvalidLines         = fault.New(fault.Invalid, "invalid_request", "The lines are not as they must be.")
+	ErrInvalidExpiry        = fault.New(fault.Invalid, "invalid_request", "A hold expires in 1 to %d seconds.", int64(MaxExpiry/time.Second)).With(fault.Item{Field: "expiresIn"})
 	ErrInvalidAdjustment    = fault.New(fault.Invalid, "invalid_request", "The adjustment is not as it must be.")
 	ErrKeyReused            = fault.New(fault.Invalid, "idempotency_key_reused", "The idempotency key was used with another payload. Use a new key for a new attempt.")
 	ErrInvalidKey           = fault.New(fault.Invalid, "invalid_idempotency_key", "An Idempotency-Key is 1 to 255 printable ASCII characters.")
@@ -116,27 +122,6 @@ const (
 	Committed State = "committed"
 	Returned  State = "returned"
 )
-
-// Owner says whose a reservation is.
-type Owner string
-
-// ByOrder is a reservation whose id is an order's; Direct one that somebody made without an order.
-const (
-	ByOrder Owner = "order"
-	Direct  Owner = "direct"
-)
-
-// Reservation is units held for somebody: all lines or none.
-type Reservation struct {
-	ID            string
-	Owner         Owner
-	State         State
-	Lines         []Line     // one for each SKU, by SKU; empty if no units were ever held
-	Shortages     []Shortage // of a refused one
-	CorrelationID string
-	Created       time.Time
-	Changed       time.Time
-}
 
 // Movement says why on hand changed.
 type Movement struct {

@@ -86,6 +86,14 @@ var rules = []struct{ name, query string }{
 		SELECT 'reservation ' || r.id || ': it is ' || r.state || ' and has no lines'
 		FROM reservations r LEFT JOIN reservation_lines l ON l.reservation_id = r.id
 		WHERE r.state IN ('reserved', 'committed', 'returned') AND l.reservation_id IS NULL`},
+	{"live_holds_can_expire", `
+		SELECT 'reservation ' || r.id || ': it expires, and its ' || l.qty || ' of sku ' || l.sku || ' are not where expired ones are looked for'
+		FROM reservations r JOIN reservation_lines l ON l.reservation_id = r.id
+			LEFT JOIN holds h ON h.reservation_id = l.reservation_id AND h.sku = l.sku AND h.location = l.location AND h.qty = l.qty AND h.expires_at = r.expires_at
+		WHERE r.state = 'reserved' AND r.expires_at IS NOT NULL AND h.reservation_id IS NULL
+		UNION ALL
+		SELECT 'reservation ' || h.reservation_id || ': it is no live hold, and ' || h.qty || ' of sku ' || h.sku || ' are where expired ones are looked for'
+		FROM holds h LEFT JOIN reservations r ON r.id = h.reservation_id AND r.state = 'reserved' AND r.expires_at IS NOT NULL WHERE r.id IS NULL`},
 	{"taken_units_have_movements", `
 		SELECT 'reservation ' || r.id || ': it is ' || r.state || ' with ' || l.qty || ' of sku ' || l.sku || ', of which ' || coalesce(m.taken, 0)
 			|| ' left the shelf and ' || coalesce(m.back, 0) || ' came back by its movements'

@@ -29,6 +29,8 @@ func TestAuditFindsWhatIsBroken(t *testing.T) {
 			{"unlimited_is_not_tracked", `UPDATE items SET tracked = true WHERE sku = 'GIFT'`, "GIFT"},
 			{"item_has_stock", `DELETE FROM stock WHERE sku = 'PEN'`, "PEN"},
 			{"reservation_has_lines", `DELETE FROM reservation_lines`, id},
+			{"live_holds_can_expire", `UPDATE reservations SET expires_at = 1`, id},
+			{"live_holds_can_expire", `INSERT INTO holds VALUES ('` + id + `', 'BOOK', 'default', 2, 1)`, id},
 			{"taken_units_have_movements", `UPDATE reservations SET state = 'committed'`, id},
 			{"taken_units_have_movements", `UPDATE reservations SET state = 'returned'`, id},
 			{"taken_units_have_movements", `INSERT INTO movements (id, sku, location, delta, on_hand, reason, actor, order_id, at) VALUES ('m', 'BOOK', 'default', -2, 48, 'sold', 'x', '` + id + `', 1)`, id},

@@ -173,9 +173,12 @@ func eachRow(ctx context.Context, f *os.File, p *stock.Problems, yield func(stoc
 
 // importRows puts an examined file into the tables, and refuses all of it if rows ask for less than is reserved.
 func (s *Store) importRows(ctx context.Context, tx *db.Tx, f *os.File, done *Imported) error {
-	// Its rows are in no order, and many: other replicas' batches wait for all of it, instead of for each row.
-	if err := tx.LockTable("stock"); err != nil {
-		return err
+	// Its rows are in no order, and many: other replicas' batches wait for all of it, instead of for each row. Reservations first, as
+	// they are in a batch: chunks may release expired holds.
+	for _, table := range []string{"reservations", "stock"} {
+		if err := tx.LockTable(table); err != nil {
+			return err
+		}
 	}
 	var p stock.Problems
 	rows := make([]stock.Row, 0, chunk)

@@ -11,16 +11,25 @@ import (
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
 )
 
+// expired is what each shelf has in holds whose time is up at $1 and that nobody has released yet: on the shelf they are still reserved, and
+// to a reader they are available.
+const expired = `(SELECT sku, location, CAST(sum(qty) AS BIGINT) AS qty FROM holds WHERE expires_at <= $1 GROUP BY sku, location)`
+
 // Check says which of the lines, as stock.Sum returns them, could not be reserved at this instant. It writes nothing
 // and promises nothing.
 func (s *Store) Check(ctx context.Context, lines []stock.Line) ([]stock.Shortage, error) {
-	args := make([]any, 0, len(lines)+1)
-	args = append(args, stock.Default)
+	args := make([]any, 0, len(lines)+2)
+	args = append(args, s.now().UnixMicro(), stock.Default)
 	for _, l := range lines {
 		args = append(args, l.SKU)
 	}
 	// A context that can end would cost the driver a goroutine for a query of some microseconds.
-	rows, err := s.db.Query(context.WithoutCancel(ctx), checkQuery(len(lines)), args...)
+	ctx = context.WithoutCancel(ctx)
+	query := s.db.Query
+	if len(lines) <= checkPrepared {
+		query = s.db.Prepared
+	}
+	rows, err := query(ctx, checkQuery(len(lines)), args...)
 	if err != nil {
 		return nil, wrap("check stock", err)
 	}
@@ -54,10 +63,14 @@ func (s *Store) Check(ctx context.Context, lines []stock.Line) ([]stock.Shortage
 	return short, nil
 }
 
+// checkPrepared is how many lines most demands have at most; each number of them is a text of its own.
+const checkPrepared = 4
+
 func checkQuery(n int) string {
-	const query = `SELECT sku, on_hand - reserved, unlimited FROM stock WHERE location = $1 AND sku IN (`
+	const query = `SELECT s.sku, s.on_hand - s.reserved + coalesce(e.qty, 0), s.unlimited
+		FROM stock s LEFT JOIN ` + expired + ` e ON e.sku = s.sku AND e.location = s.location WHERE s.location = $2 AND s.sku IN (`
 	if n == 1 {
-		return query + `$2)`
+		return query + `$3)`
 	}
 	var b strings.Builder
 	b.WriteString(query)
@@ -65,7 +78,7 @@ func checkQuery(n int) string {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		fmt.Fprintf(&b, "$%d", i+2)
+		fmt.Fprintf(&b, "$%d", i+3)
 	}
 	b.WriteByte(')')
 	return b.String()
@@ -73,8 +86,9 @@ func checkQuery(n int) string {
 
 // Item returns an item with its stock, or stock.ErrNotFound.
 func (s *Store) Item(ctx context.Context, sku string) (stock.Item, error) {
-	rows, err := s.db.Query(ctx, `SELECT i.sku, i.title, i.tracked, s.location, s.on_hand, s.reserved
-		FROM items i JOIN stock s ON s.sku = i.sku WHERE i.sku = $1 ORDER BY s.location`, sku)
+	rows, err := s.db.Prepared(ctx, `SELECT i.sku, i.title, i.tracked, s.location, s.on_hand, s.reserved - coalesce(e.qty, 0)
+		FROM items i JOIN stock s ON s.sku = i.sku LEFT JOIN `+expired+` e ON e.sku = s.sku AND e.location = s.location
+		WHERE i.sku = $2 ORDER BY s.location`, s.now().UnixMicro(), sku)
 	if err != nil {
 		return stock.Item{}, wrap("look up "+sku, err)
 	}
@@ -90,9 +104,10 @@ func (s *Store) Item(ctx context.Context, sku string) (stock.Item, error) {
 
 // Items returns up to limit items after a SKU, by SKU, and whether there are more.
 func (s *Store) Items(ctx context.Context, after string, limit int) (items []stock.Item, more bool, err error) {
-	rows, err := s.db.Query(ctx, `SELECT i.sku, i.title, i.tracked, s.location, s.on_hand, s.reserved
-		FROM (SELECT sku, title, tracked FROM items WHERE sku > $1 ORDER BY sku LIMIT $2) i
-		JOIN stock s ON s.sku = i.sku ORDER BY i.sku, s.location`, after, limit+1)
+	rows, err := s.db.Prepared(ctx, `SELECT i.sku, i.title, i.tracked, s.location, s.on_hand, s.reserved - coalesce(e.qty, 0)
+		FROM (SELECT sku, title, tracked FROM items WHERE sku > $2 ORDER BY sku LIMIT $3) i
+		JOIN stock s ON s.sku = i.sku LEFT JOIN `+expired+` e ON e.sku = s.sku AND e.location = s.location
+		ORDER BY i.sku, s.location`, s.now().UnixMicro(), after, limit+1)
 	if err != nil {
 		return nil, false, wrap("list stock", err)
 	}
@@ -146,8 +161,9 @@ func eachItem(rows *sql.Rows, yield func(stock.Item) error) error {
 // Export calls yield for every item, by SKU, of one snapshot. A slow yield holds the snapshot open, and no lock.
 func (s *Store) Export(ctx context.Context, yield func(stock.Item) error) error {
 	err := s.db.Read(ctx, func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT i.sku, i.title, i.tracked, s.location, s.on_hand, s.reserved
-			FROM items i JOIN stock s ON s.sku = i.sku ORDER BY i.sku, s.location`)
+		rows, err := tx.QueryContext(ctx, `SELECT i.sku, i.title, i.tracked, s.location, s.on_hand, s.reserved - coalesce(e.qty, 0)
+			FROM items i JOIN stock s ON s.sku = i.sku LEFT JOIN `+expired+` e ON e.sku = s.sku AND e.location = s.location
+			ORDER BY i.sku, s.location`, s.now().UnixMicro())
 		if err != nil {
 			return err
 		}
@@ -197,20 +213,22 @@ func (s *Store) Movements(ctx context.Context, sku string, before int64, limit i
 	return all, false, nil
 }
 
-// Reservation returns a reservation, or stock.ErrNoReservation.
+// Reservation returns a reservation as it is at this instant, or stock.ErrNoReservation.
 func (s *Store) Reservation(ctx context.Context, id string) (stock.Reservation, error) {
 	v := stock.Reservation{ID: id}
 	err := s.db.Read(ctx, func(tx *sql.Tx) error {
 		var refusal string
 		var created, changed int64
-		err := tx.QueryRowContext(ctx, `SELECT owner, state, refusal, correlation_id, created_at, changed_at FROM reservations WHERE id = $1`, id).
-			Scan(&v.Owner, &v.State, &refusal, &v.CorrelationID, &created, &changed)
+		var expires sql.NullInt64
+		err := tx.QueryRowContext(ctx, `SELECT owner, state, refusal, expires_at, correlation_id, created_at, changed_at FROM reservations WHERE id = $1`, id).
+			Scan(&v.Owner, &v.State, &refusal, &expires, &v.CorrelationID, &created, &changed)
 		if errors.Is(err, sql.ErrNoRows) {
 			return stock.ErrNoReservation.Detailf("There is no reservation %s.", id)
 		}
 		if err != nil {
 			return err
 		}
+		v.Expires = decodeExpiry(expires)
 		v.Created, v.Changed = time.UnixMicro(created).UTC(), time.UnixMicro(changed).UTC()
 		if err := decodeShortages(refusal, &v); err != nil {
 			return err
@@ -232,5 +250,5 @@ func (s *Store) Reservation(ctx context.Context, id string) (stock.Reservation, 
 	if err != nil {
 		return stock.Reservation{}, wrap("look up reservation "+id, err)
 	}
-	return v, nil
+	return v.At(s.now()), nil
 }

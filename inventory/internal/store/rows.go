@@ -12,8 +12,11 @@ import (
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
 )
 
-// load brings the rows of a batch into its room: reservations first, because their lines name more SKUs.
+// load brings the rows of a batch into its room: reservations first, because their lines name more SKUs. Then the room is ready to decide.
 func load(tx *db.Tx, n needs, room *stock.Room) error {
+	if err := addExpired(tx, &n, room.Now()); err != nil {
+		return wrap("find expired holds", err)
+	}
 	if err := loadReservations(tx, &n, room); err != nil {
 		return wrap("load reservations", err)
 	}
@@ -51,18 +54,24 @@ func load(tx *db.Tx, n needs, room *stock.Room) error {
 		room.AddOutcome(key, o)
 		return err
 	})
-	return wrap("load adjustments", err)
+	if err != nil {
+		return wrap("load adjustments", err)
+	}
+	return room.Expire()
 }
 
 func loadReservations(tx *db.Tx, n *needs, room *stock.Room) error {
 	var known []*stock.Reservation
 	byID := map[string]*stock.Reservation{}
-	err := tx.QueryWide(`SELECT id, owner, state, refusal FROM reservations WHERE id IN (list) ORDER BY id FOR UPDATE`, list(n.reservations), func(rows *sql.Rows) error {
+	err := tx.QueryWide(`SELECT id, owner, state, refusal, expires_at, changed_at FROM reservations WHERE id IN (list) ORDER BY id FOR UPDATE`, list(n.reservations), func(rows *sql.Rows) error {
 		v := &stock.Reservation{}
 		var refusal string
-		if err := rows.Scan(&v.ID, &v.Owner, &v.State, &refusal); err != nil {
+		var expires sql.NullInt64
+		var changed int64
+		if err := rows.Scan(&v.ID, &v.Owner, &v.State, &refusal, &expires, &changed); err != nil {
 			return err
 		}
+		v.Expires, v.Changed = decodeExpiry(expires), time.UnixMicro(changed).UTC()
 		known = append(known, v)
 		byID[v.ID] = v
 		return decodeShortages(refusal, v)
@@ -139,6 +148,7 @@ func writeStock(tx *db.Tx, items []stock.Item) error {
 func writeReservations(tx *db.Tx, all []stock.Reservation, at time.Time) error {
 	var changed []any
 	added := make([]any, 0, 7*len(all))
+	var holds []stock.Reservation
 	lines := make([]any, 0, 4*len(all))
 	for _, v := range all {
 		refusal, err := encodeShortages(v.Shortages)
@@ -146,11 +156,15 @@ func writeReservations(tx *db.Tx, all []stock.Reservation, at time.Time) error {
 			return err
 		}
 		row := []any{v.ID, string(v.Owner), string(v.State), refusal, v.CorrelationID, v.Created.UnixMicro(), v.Changed.UnixMicro()}
-		if !v.Created.Equal(at) { // one that was loaded has no Created
+		switch {
+		case !v.Created.Equal(at): // one that was loaded has no Created
 			changed = append(changed, row...)
 			continue
+		case v.Expires.IsZero():
+			added = append(added, row...)
+		default:
+			holds = append(holds, v)
 		}
-		added = append(added, row...)
 		for _, l := range v.Lines {
 			lines = append(lines, v.ID, l.SKU, stock.Default, l.Qty)
 		}
@@ -158,6 +172,9 @@ func writeReservations(tx *db.Tx, all []stock.Reservation, at time.Time) error {
 	// No upsert: another replica may have added the same one since this batch looked for it in vain.
 	err := tx.ExecWide(`INSERT INTO reservations (id, owner, state, refusal, correlation_id, created_at, changed_at) VALUES (rows)`, 7, added)
 	if err != nil {
+		return err
+	}
+	if err := writeHolds(tx, holds); err != nil {
 		return err
 	}
 	err = tx.ExecWide(`INSERT INTO reservations (id, owner, state, refusal, correlation_id, created_at, changed_at) VALUES (rows)

@@ -9,6 +9,8 @@
 //	           restart; the caller's repeat does nothing. Out of an event: the inbox has marked it done too
 //	commit     the reservation committed, the levels, the movements, and StockCommitted in the outbox. Out of an event: the
 //	           inbox has marked it done too
+//	expire     the holds released, and the levels; the next look finds those that are left, and until then every decision and every
+//	           read counts their units as available
 //	return     the reservation returned, the levels, the movements, StockReturned in the outbox, and the event marked done
 //	adjust     the level, the movement, StockAdjusted, and the answer under its key, which a repeat gets
 //	import     the whole file, or none of it; importing it again changes nothing more. Its spooled copy lies in

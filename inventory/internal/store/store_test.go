@@ -552,6 +552,7 @@ func TestTheDatabaseRefusesWhatTheCodeMustNot(t *testing.T) {
 			`INSERT INTO movements (id, sku, location, delta, on_hand, reason, actor, at) VALUES ('m', 'BOOK', 'default', 0, 50, 'none', 'x', 1)`,
 			`UPDATE reservations SET state = 'lost'`,
 			`UPDATE reservations SET owner = 'nobody'`,
+			`UPDATE reservations SET expires_at = 1`,
 			`UPDATE reservation_lines SET qty = 0`,
 			`INSERT INTO reservations (id, owner, state, correlation_id, created_at, changed_at) VALUES ('` + id + `', 'order', 'reserved', '', 1, 1)`,
 		} {

@@ -70,7 +70,8 @@ type Invoker interface {
 	ListStock(ctx context.Context, params ListStockParams) (ListStockRes, error)
 	// Release invokes release operation.
 	//
-	// Repeating it does nothing more. 409 `reservation_committed` once the units have left the shelf.
+	// Repeating it does nothing more, and nor does releasing a hold that has expired. 409
+	// `reservation_committed` once the units have left the shelf.
 	//
 	// DELETE /v1/reservations/{reservationId}
 	Release(ctx context.Context, params ReleaseParams) (ReleaseRes, error)
@@ -78,6 +79,13 @@ type Invoker interface {
 	//
 	// Lines of one SKU are summed first. Repeating it gives the first answer, refusals too. After a
 	// release, also one that came first, it is 409 `reservation_released`.
+	//
+	// Without `expiresIn` the units are an order's, and live until they are released. With it they are a
+	// hold, which belongs to no order and expires by itself; give it an id that no order has. From the
+	// instant `expiresAt` on everybody else can have the units, and repeating it is 409
+	// `reservation_expired`; until then it gives the first `expiresAt`, whatever the repeat asks for. An
+	// id under which units of the one kind are held is refused for the other: 400
+	// `reservation_of_other_kind`.
 	//
 	// PUT /v1/reservations/{reservationId}
 	Reserve(ctx context.Context, request *NewReservation, params ReserveParams) (ReserveRes, error)
@@ -607,7 +615,8 @@ func (c *Client) sendListStock(ctx context.Context, params ListStockParams) (res
 
 // Release invokes release operation.
 //
-// Repeating it does nothing more. 409 `reservation_committed` once the units have left the shelf.
+// Repeating it does nothing more, and nor does releasing a hold that has expired. 409
+// `reservation_committed` once the units have left the shelf.
 //
 // DELETE /v1/reservations/{reservationId}
 func (c *Client) Release(ctx context.Context, params ReleaseParams) (ReleaseRes, error) {
@@ -670,6 +679,13 @@ func (c *Client) sendRelease(ctx context.Context, params ReleaseParams) (res Rel
 //
 // Lines of one SKU are summed first. Repeating it gives the first answer, refusals too. After a
 // release, also one that came first, it is 409 `reservation_released`.
+//
+// Without `expiresIn` the units are an order's, and live until they are released. With it they are a
+// hold, which belongs to no order and expires by itself; give it an id that no order has. From the
+// instant `expiresAt` on everybody else can have the units, and repeating it is 409
+// `reservation_expired`; until then it gives the first `expiresAt`, whatever the repeat asks for. An
+// id under which units of the one kind are held is refused for the other: 400
+// `reservation_of_other_kind`.
 //
 // PUT /v1/reservations/{reservationId}
 func (c *Client) Reserve(ctx context.Context, request *NewReservation, params ReserveParams) (ReserveRes, error) {

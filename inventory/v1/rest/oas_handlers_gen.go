@@ -635,7 +635,8 @@ func (s *Server) handleListStockRequest(args [0]string, argsEscaped bool, w http
 
 // handleReleaseRequest handles release operation.
 //
-// Repeating it does nothing more. 409 `reservation_committed` once the units have left the shelf.
+// Repeating it does nothing more, and nor does releasing a hold that has expired. 409
+// `reservation_committed` once the units have left the shelf.
 //
 // DELETE /v1/reservations/{reservationId}
 func (s *Server) handleReleaseRequest(args [1]string, argsEscaped bool, w http.ResponseWriter, r *http.Request) {
@@ -721,6 +722,13 @@ func (s *Server) handleReleaseRequest(args [1]string, argsEscaped bool, w http.R
 //
 // Lines of one SKU are summed first. Repeating it gives the first answer, refusals too. After a
 // release, also one that came first, it is 409 `reservation_released`.
+//
+// Without `expiresIn` the units are an order's, and live until they are released. With it they are a
+// hold, which belongs to no order and expires by itself; give it an id that no order has. From the
+// instant `expiresAt` on everybody else can have the units, and repeating it is 409
+// `reservation_expired`; until then it gives the first `expiresAt`, whatever the repeat asks for. An
+// id under which units of the one kind are held is refused for the other: 400
+// `reservation_of_other_kind`.
 //
 // PUT /v1/reservations/{reservationId}
 func (s *Server) handleReserveRequest(args [1]string, argsEscaped bool, w http.ResponseWriter, r *http.Request) {

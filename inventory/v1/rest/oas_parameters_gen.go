@@ -153,7 +153,7 @@ func decodeAdjustStockParams(args [1]string, argsEscaped bool, r *http.Request) 
 
 // GetReservationParams is parameters of getReservation operation.
 type GetReservationParams struct {
-	// The order that owns the units.
+	// The order that owns the units, or an id of your own for a hold that expires.
 	ReservationId uuid.UUID
 }
 
@@ -723,7 +723,7 @@ func decodeListStockParams(args [0]string, argsEscaped bool, r *http.Request) (p
 
 // ReleaseParams is parameters of release operation.
 type ReleaseParams struct {
-	// The order that owns the units.
+	// The order that owns the units, or an id of your own for a hold that expires.
 	ReservationId uuid.UUID
 }
 
@@ -789,7 +789,7 @@ func decodeReleaseParams(args [1]string, argsEscaped bool, r *http.Request) (par
 
 // ReserveParams is parameters of reserve operation.
 type ReserveParams struct {
-	// The order that owns the units.
+	// The order that owns the units, or an id of your own for a hold that expires.
 	ReservationId uuid.UUID
 }
 

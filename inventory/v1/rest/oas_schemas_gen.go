@@ -381,6 +381,8 @@ func (*MovementPage) listMovementsRes() {}
 // Ref: #/components/schemas/NewReservation
 type NewReservation struct {
 	Lines []Line `json:"lines"`
+	// Seconds until the hold expires. Absent for an order's reservation, which does not.
+	ExpiresIn OptInt64 `json:"expiresIn"`
 }
 
 // GetLines returns the value of Lines.
@@ -388,9 +390,19 @@ func (s *NewReservation) GetLines() []Line {
 	return s.Lines
 }
 
+// GetExpiresIn returns the value of ExpiresIn.
+func (s *NewReservation) GetExpiresIn() OptInt64 {
+	return s.ExpiresIn
+}
+
 // SetLines sets the value of Lines.
 func (s *NewReservation) SetLines(val []Line) {
 	s.Lines = val
+}
+
+// SetExpiresIn sets the value of ExpiresIn.
+func (s *NewReservation) SetExpiresIn(val OptInt64) {
+	s.ExpiresIn = val
 }
 
 // NewOptBool returns new OptBool with value set to v.
@@ -433,6 +445,52 @@ func (o OptBool) Get() (v bool, ok bool) {
 
 // Or returns value if set, or given parameter if does not.
 func (o OptBool) Or(d bool) bool {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptDateTime returns new OptDateTime with value set to v.
+func NewOptDateTime(v time.Time) OptDateTime {
+	return OptDateTime{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptDateTime is optional time.Time.
+type OptDateTime struct {
+	Value time.Time
+	Set   bool
+}
+
+// IsSet returns true if OptDateTime was set.
+func (o OptDateTime) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptDateTime) Reset() {
+	var v time.Time
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptDateTime) SetTo(v time.Time) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptDateTime) Get() (v time.Time, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptDateTime) Or(d time.Time) time.Time {
 	if v, ok := o.Get(); ok {
 		return v
 	}
@@ -854,9 +912,14 @@ func (*ReleaseNoContent) releaseRes() {}
 
 // Ref: #/components/schemas/Reservation
 type Reservation struct {
-	ReservationId string           `json:"reservationId"`
-	State         ReservationState `json:"state"`
-	Lines         []Line           `json:"lines"`
+	ReservationId string `json:"reservationId"`
+	// A hold that has expired is `released`.
+	State ReservationState `json:"state"`
+	// When the hold expires or would have, by the clock of Inventory. Absent for what does not expire.
+	ExpiresAt OptDateTime `json:"expiresAt"`
+	// `true` if it was released because it had expired; absent otherwise.
+	Expired OptBool `json:"expired"`
+	Lines   []Line  `json:"lines"`
 }
 
 // GetReservationId returns the value of ReservationId.
@@ -867,6 +930,16 @@ func (s *Reservation) GetReservationId() string {
 // GetState returns the value of State.
 func (s *Reservation) GetState() ReservationState {
 	return s.State
+}
+
+// GetExpiresAt returns the value of ExpiresAt.
+func (s *Reservation) GetExpiresAt() OptDateTime {
+	return s.ExpiresAt
+}
+
+// GetExpired returns the value of Expired.
+func (s *Reservation) GetExpired() OptBool {
+	return s.Expired
 }
 
 // GetLines returns the value of Lines.
@@ -882,6 +955,16 @@ func (s *Reservation) SetReservationId(val string) {
 // SetState sets the value of State.
 func (s *Reservation) SetState(val ReservationState) {
 	s.State = val
+}
+
+// SetExpiresAt sets the value of ExpiresAt.
+func (s *Reservation) SetExpiresAt(val OptDateTime) {
+	s.ExpiresAt = val
+}
+
+// SetExpired sets the value of Expired.
+func (s *Reservation) SetExpired(val OptBool) {
+	s.Expired = val
 }
 
 // SetLines sets the value of Lines.
@@ -920,6 +1003,7 @@ func (s *ReservationHeaders) SetResponse(val Reservation) {
 
 func (*ReservationHeaders) reservePlainRes() {}
 
+// A hold that has expired is `released`.
 type ReservationState string
 
 const (
