@@ -115,6 +115,15 @@ func moves(cmds []*command)`},
 		By: oneProcess.saying("verify_is_clean"),
 	},
 	{
+		Name:  "expiry only by the sweeper",
+		Wrong: "the units of a hold that has expired are refused to buyers until somebody has swept, and for ever if nobody sweeps",
+		Edits: []Edit{
+			{"inventory/internal/store/rows.go", "if err := addExpired(tx, &n, room.Now()); err != nil {", "if err := error(nil); err != nil {"},
+			{"inventory/internal/store/read.go", "FROM holds WHERE expires_at <= $1 GROUP BY", "FROM holds WHERE expires_at <= $1 AND qty < 0 GROUP BY"},
+		},
+		By: unit("./inventory/internal/store", "TestExpiryIsJudgedWithoutASweeper").saying("at the instant at which it expires"),
+	},
+	{
 		Name:  "void without tombstone",
 		Wrong: "a void that comes before the authorization leaves nothing behind, and the late authorization holds money for an order that is off",
 		Edits: []Edit{{"payments/internal/payment/decide.go", `	if r.Payment.Status == None {
