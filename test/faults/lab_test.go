@@ -52,8 +52,8 @@ func lab(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	zerolog.SetGlobalLevel(zerolog.Disabled) // the proxies tell of every packet
-	report.Seed = uint64(time.Now().UnixNano())
+	zerolog.SetGlobalLevel(zerolog.Disabled)          // the proxies tell of every packet
+	report.Seed = uint64(time.Now().UnixNano()) % 1e9 // short enough to be typed again
 	if text := os.Getenv(seedEnv); text != "" {
 		var err error
 		if report.Seed, err = strconv.ParseUint(text, 10, 64); err != nil {
@@ -85,7 +85,7 @@ func lab(m *testing.M) int {
 }
 
 // whole reports whether all of the lab is to run, and not just the short form.
-func whole() bool { return os.Getenv(wholeEnv) != "" || long() }
+func whole() bool { return os.Getenv(wholeEnv) != "" || long() > 0 }
 
 // restful bounds how long a system may take to come to rest. On PostgreSQL what was given up for a while waits for leases and pauses of
 // up to a minute, one after the other; one process on SQLite takes it up at its start.
@@ -96,7 +96,17 @@ func restful() time.Duration {
 	return time.Minute
 }
 
-func long() bool { return os.Getenv(longEnv) != "" }
+// long is how long the long form goes on with new seeds: an hour, or the duration that is set. 0 is the form of minutes.
+func long() time.Duration {
+	text := os.Getenv(longEnv)
+	if text == "" {
+		return 0
+	}
+	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		return d
+	}
+	return time.Hour
+}
 
 // begin begins a run, whose seed comes of the lab's and its number.
 func begin(t *testing.T, name, topology string, number uint64) *Run {
@@ -120,12 +130,9 @@ func sum(m map[string]int) (n int) {
 	return n
 }
 
-// hour is how long the long form goes on with new seeds.
-const hour = time.Hour
-
-// rounds runs a test once, or in the long form until the hour is over, with a number that is another each time.
+// rounds runs a test once, or in the long form until its time is over, with a number that is another each time.
 func rounds(t *testing.T, first uint64, f func(t *testing.T, number uint64)) {
-	for n := uint64(0); n == 0 || long() && time.Since(report.Began) < hour && !t.Failed(); n++ {
+	for n := uint64(0); n == 0 || time.Since(report.Began) < long() && !t.Failed(); n++ {
 		t.Run(fmt.Sprint("round_", n), func(t *testing.T) { f(t, first+n*100) })
 	}
 }

@@ -27,6 +27,7 @@ type Report struct {
 	Requests   int            `json:"requests"`   // of clients
 	Unanswered int            `json:"unanswered"` // of these
 	Events     int            `json:"events"`     // that were published
+	Promises   []Verdict      `json:"promises"`
 	Violations int            `json:"violations"`
 }
 
@@ -124,6 +125,12 @@ func (r *Report) add(run *Run) {
 		for what, n := range m.from {
 			m.to[what] += n
 		}
+	}
+	if len(r.Promises) == 0 {
+		r.Promises = make([]Verdict, len(Promises()))
+	}
+	for i, v := range run.Promises { // a run that broke off has none
+		r.Promises[i] = Verdict{v.Name, v.Says, r.Promises[i].Violations + v.Violations}
 	}
 	r.Requests += run.Requests
 	r.Unanswered += run.Unanswered
