@@ -15,7 +15,8 @@ import (
 // second driver and a canceller, and with every command and write failing in every way that a network and a disk have. Its
 // neighbours are the contracts that it may rely on, in the fakes of this package: the compiler keeps it from having the real
 // ones in the same test. That they keep the contracts (the first answer is given again; what comes after its undo is refused; all
-// lines or none) is explored in the same way where they live, in inventory/internal/stock and payments/internal/payment.
+// lines or none) is explored in the same way where they live, in inventory/internal/stock and payments/internal/payment; and
+// test/model drives the three of them together, through their doors, at random.
 //
 // Beside each plan stands how its orders may end, in the order of their beginning: an exploration in which nobody ever wins, or
 // loses, proves nothing.
