@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // crowd is how many buyers there are: enough for batches, and for orders in every step of their lives when something breaks.
@@ -74,6 +76,11 @@ func (b *buyers) choose(chance *rand.Rand, name string) *wish {
 		}
 		return v
 	}
+	if chance.IntN(25) == 0 { // a cart, say
+		v.Verb, v.Intent, v.Key, v.Lasts = Hold, uuid.NewSHA1(uuid.Nil, fmt.Append(nil, b.seed, name)).String(), "", 1+chance.IntN(5)
+		v.Wants = &Basket{Lines: []Line{{"MOVING", 1 + chance.IntN(5), 0}, {"SCARCE", 1, 0}}}
+		return v
+	}
 	if chance.IntN(6) == 0 {
 		v.Key = "" // nobody can repeat it
 	}
@@ -108,7 +115,7 @@ func (b *buyers) deal(ctx context.Context, chance *rand.Rand, v *wish) {
 	for range 3 {
 		pause(ctx, time.Duration(chance.Int64N(int64(pace))))
 		b.ask(v)
-		if v.Key == "" || v.answered() {
+		if v.Key == "" && v.Verb != Hold || v.answered() {
 			break
 		}
 	}
@@ -211,6 +218,12 @@ func (b *buyers) request(q *Request) *http.Request {
 			order["currency"], order["payment"] = "GBP", map[string]string{"provider": "simulated", "token": q.Wants.Token}
 		}
 		body = order
+	case Hold:
+		lines := []map[string]any{}
+		for _, l := range q.Wants.Lines {
+			lines = append(lines, map[string]any{"sku": l.SKU, "qty": l.Qty})
+		}
+		base, method, path, body = "http://"+b.w.stock.addr(), http.MethodPut, "/v1/reservations/"+q.Intent, map[string]any{"lines": lines, "expiresIn": q.Lasts}
 	case Look:
 		method, path = http.MethodGet, path+"/"+q.Order
 	case Adjust:

@@ -110,6 +110,13 @@ func (c *checker) stock() {
 		}
 	})
 	held, gone := c.sums("confirmed"), c.sums("fulfilled")
+	for _, r := range c.records.Reservations {
+		if r.Hold && r.State == "reserved" {
+			for sku, units := range r.Lines {
+				held[sku] += units
+			}
+		}
+	}
 	for _, sku := range slices.Sorted(maps.Keys(c.records.Opening)) {
 		item, ok := c.records.Items[sku]
 		if !ok {
@@ -121,10 +128,10 @@ func (c *checker) stock() {
 			c.broken("%s: %d at first, %+d adjusted, %d handed over, so that %d should be on hand; there are %d", sku, c.records.Opening[sku], adjusted[sku], gone[sku], want, item.OnHand)
 		}
 		if item.Reserved != held[sku] {
-			c.broken("%s: confirmed orders have %d units, and %d are reserved", sku, held[sku], item.Reserved)
+			c.broken("%s: confirmed orders and holds have %d units, and %d are reserved", sku, held[sku], item.Reserved)
 		}
 		if held[sku] > want {
-			c.broken("%s: %d units are sold, and %d are there to hand over", sku, held[sku], want)
+			c.broken("%s: %d units are sold or held, and %d are there to hand over", sku, held[sku], want)
 		}
 		if item.Moved != item.OnHand {
 			c.broken("%s: %d on hand, and its movements come to %d", sku, item.OnHand, item.Moved)
@@ -272,6 +279,9 @@ func (c *checker) reservations() {
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.records.Reservations)) {
+		if c.records.Reservations[id].Hold {
+			continue
+		}
 		if _, ok := c.records.Orders[id]; !ok && c.records.Reservations[id].State == "reserved" {
 			c.broken("units are reserved for %s, and there is no such order", id)
 		}
@@ -341,6 +351,11 @@ func (c *checker) rest() {
 	for _, id := range slices.Sorted(maps.Keys(c.records.Orders)) {
 		if s := c.records.Orders[id].State; s == "pending" || s == "undoing" {
 			c.broken("the order %s is still %s", id, s)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.records.Reservations)) {
+		if r := c.records.Reservations[id]; r.Late && r.State == "reserved" {
+			c.broken("the hold %s has expired long ago, and is still there", id)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.records.Payments)) {

@@ -14,8 +14,8 @@ func sound() ([]*Request, Records) {
 	r := Records{
 		Opening:      map[string]int{"BOOK": 20},
 		Orders:       map[string]Order{},
-		Items:        map[string]Item{"BOOK": {OnHand: 23, Reserved: 2, Moved: 23}},
-		Reservations: map[string]Reservation{},
+		Items:        map[string]Item{"BOOK": {OnHand: 23, Reserved: 5, Moved: 23}},
+		Reservations: map[string]Reservation{"h1": {State: "reserved", Lines: map[string]int{"BOOK": 3}, Hold: true}, "h2": {State: "released", Lines: map[string]int{"BOOK": 9}, Hold: true, Late: true}},
 		Payments:     map[string]Payment{},
 		Outbox:       map[string][]Fact{},
 		Inbox:        map[string][]Received{"orders": nil, "inventory": nil, "payments": nil},
@@ -68,7 +68,7 @@ func sound() ([]*Request, Records) {
 			ask(Request{Verb: Look, Order: o.id, Status: 200, State: o.state})
 		}
 		r.Orders[o.id] = Order{State: o.state, Customer: intent, Key: q.Key, Total: 1000, Lines: basket.Lines}
-		r.Reservations[o.id] = Reservation{o.units, map[string]int{"BOOK": 2, "WRAP": 1}}
+		r.Reservations[o.id] = Reservation{State: o.units, Lines: map[string]int{"BOOK": 2, "WRAP": 1}}
 		r.Payments[o.id] = o.money
 		r.Charges = append(r.Charges, Charge{o.id, o.charge, o.money.Authorized, o.money.Captured, o.money.Voided, o.money.Repaid})
 		for _, what := range told[o.state] {
@@ -128,11 +128,15 @@ var mistakes = map[string]struct {
 	promise string
 	plant   func([]*Request, *Records)
 }{
-	"a unit is sold that was not there":      {"no_unit_sold_twice", func(_ []*Request, r *Records) { r.Opening["BOOK"] = 1; r.Items["BOOK"] = Item{1, 2, 1} }},
-	"a unit is gone":                         {"no_unit_sold_twice", func(_ []*Request, r *Records) { r.Items["BOOK"] = Item{22, 2, 22} }},
-	"a unit stays reserved":                  {"no_unit_sold_twice", func(_ []*Request, r *Records) { r.Items["BOOK"] = Item{23, 3, 23} }},
-	"a movement is missing":                  {"no_unit_sold_twice", func(_ []*Request, r *Records) { r.Items["BOOK"] = Item{23, 2, 24} }},
-	"an adjustment acts twice":               {"no_unit_sold_twice", func(_ []*Request, r *Records) { r.Items["BOOK"] = Item{28, 2, 28} }},
+	"a unit is sold that was not there": {"no_unit_sold_twice", func(_ []*Request, r *Records) { r.Opening["BOOK"] = 1; r.Items["BOOK"] = Item{1, 5, 1} }},
+	"a unit is gone":                    {"no_unit_sold_twice", func(_ []*Request, r *Records) { r.Items["BOOK"] = Item{22, 5, 22} }},
+	"a unit stays reserved":             {"no_unit_sold_twice", func(_ []*Request, r *Records) { r.Items["BOOK"] = Item{23, 6, 23} }},
+	"units of a hold are not reserved":  {"no_unit_sold_twice", func(_ []*Request, r *Records) { r.Items["BOOK"] = Item{23, 2, 23} }},
+	"an expired hold keeps its units": {"comes_to_rest", func(_ []*Request, r *Records) {
+		r.Reservations["h2"] = Reservation{State: "reserved", Hold: true, Late: true}
+	}},
+	"a movement is missing":                  {"no_unit_sold_twice", func(_ []*Request, r *Records) { r.Items["BOOK"] = Item{23, 5, 24} }},
+	"an adjustment acts twice":               {"no_unit_sold_twice", func(_ []*Request, r *Records) { r.Items["BOOK"] = Item{28, 5, 28} }},
 	"a SKU is forgotten":                     {"no_unit_sold_twice", func(_ []*Request, r *Records) { delete(r.Items, "BOOK") }},
 	"an order is lost":                       {"created_is_kept", func(_ []*Request, r *Records) { delete(r.Orders, "o1") }},
 	"an order is rejected after its 201":     {"created_is_kept", set("o1", func(o *Order) { o.State = "rejected" })},
@@ -156,7 +160,7 @@ var mistakes = map[string]struct {
 		h[0].Intent, h[0].Status = "buyer-o2", 422
 		find(h, Place, 4).Status, find(h, Place, 5).Status = 0, 0
 	}},
-	"a rejected order keeps units":        {"refused_holds_nothing", func(_ []*Request, r *Records) { r.Reservations["o5"] = Reservation{"reserved", nil} }},
+	"a rejected order keeps units":        {"refused_holds_nothing", func(_ []*Request, r *Records) { r.Reservations["o5"] = Reservation{State: "reserved"} }},
 	"a rejected order keeps money":        {"refused_holds_nothing", pay("o5", Payment{"authorized", 1000, 0, 0, 0})},
 	"a cancellation is forgotten":         {"done_is_done", set("o2", func(o *Order) { o.State = "confirmed" })},
 	"a fulfilment is forgotten":           {"done_is_done", set("o3", func(o *Order) { o.State = "confirmed" })},
@@ -164,7 +168,7 @@ var mistakes = map[string]struct {
 	"a look does not find the order":      {"reads_see_it", func(h []*Request, _ *Records) { find(h, Look, 0).Status = 404 }},
 	"a look sees the order pending again": {"reads_see_it", func(h []*Request, _ *Records) { find(h, Look, 0).State = "pending" }},
 	"units are not released": {"units_follow_orders", func(_ []*Request, r *Records) {
-		r.Reservations["o2"] = Reservation{"reserved", r.Reservations["o2"].Lines}
+		r.Reservations["o2"] = Reservation{State: "reserved", Lines: r.Reservations["o2"].Lines}
 	}},
 	"a confirmed order has no units":          {"units_follow_orders", func(_ []*Request, r *Records) { delete(r.Reservations, "o1") }},
 	"a reservation has too few units":         {"units_follow_orders", func(_ []*Request, r *Records) { r.Reservations["o1"].Lines["BOOK"] = 1 }},

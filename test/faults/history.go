@@ -14,17 +14,19 @@ const (
 	Fulfil = "fulfil"
 	Return = "return"
 	Adjust = "adjust"
+	Hold   = "hold" // units of no order, until they expire
 )
 
 // Request is one that a client sent, and what came back. Times are since the beginning of the run, by one clock.
 type Request struct {
 	Verb   string        `json:"verb"`
-	Intent string        `json:"intent,omitempty"` // of Place and Adjust: what the client wants, however often it asks. It stands in the order as the customer
+	Intent string        `json:"intent,omitempty"` // of Place, Adjust and Hold: what the client wants, however often it asks. It stands in the order as the customer
 	Key    string        `json:"key,omitempty"`    // the idempotency key
-	Wants  *Basket       `json:"wants,omitempty"`  // of Place
+	Wants  *Basket       `json:"wants,omitempty"`  // of Place and Hold
 	Order  string        `json:"order,omitempty"`  // of the others: which
 	SKU    string        `json:"sku,omitempty"`    // of Adjust
 	Delta  int           `json:"delta,omitempty"`  // of Adjust
+	Lasts  int           `json:"lasts,omitempty"`  // of Hold, in seconds
 	Began  time.Duration `json:"began"`
 	Ended  time.Duration `json:"ended"`
 	Status int           `json:"status"`           // 0: no answer

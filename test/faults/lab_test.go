@@ -118,7 +118,7 @@ func begin(t *testing.T, name, topology string, number uint64) *Run {
 		report.Lock()
 		defer report.Unlock()
 		report.add(r)
-		t.Logf("%d orders, %d requests, %d of them without an answer, faults %v, violations %d", sum(r.Orders), r.Requests, r.Unanswered, r.Faults, len(r.Violations))
+		t.Logf("%d orders, %d holds, %d requests, %d of them without an answer, faults %v, violations %d", sum(r.Orders), r.Holds, r.Requests, r.Unanswered, r.Faults, len(r.Violations))
 	})
 	return r
 }

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"strings"
 	"testing"
+	"time"
 )
 
 // table reads rows of a database that nobody else has open.
@@ -89,10 +90,13 @@ func (w *world) readStock(r *Records) {
 		i.Moved = moved[sku]
 		r.Items[sku] = i
 	})
-	d.rows(`SELECT id, state FROM reservations`, func(scan func(...any)) {
+	const swept = 30 * time.Second // and more: the sweeper comes every second
+	d.rows(`SELECT id, state, coalesce(expires_at, 0) FROM reservations`, func(scan func(...any)) {
 		var id string
+		var expires int64
 		s := Reservation{Lines: map[string]int{}}
-		scan(&id, &s.State)
+		scan(&id, &s.State, &expires)
+		s.Hold, s.Late = expires > 0, expires > 0 && time.Since(time.UnixMicro(expires)) > swept
 		r.Reservations[id] = s
 	})
 	d.rows(`SELECT reservation_id, sku, sum(qty) FROM reservation_lines GROUP BY reservation_id, sku`, func(scan func(...any)) {

@@ -25,10 +25,12 @@ type Order struct {
 // Item is a tracked SKU on the shelf.
 type Item struct{ OnHand, Reserved, Moved int } // Moved is the sum of its movements
 
-// Reservation is an order's.
+// Reservation is an order's, or a hold of no order.
 type Reservation struct {
 	State string
 	Lines map[string]int // units by SKU
+	Hold  bool
+	Late  bool // expired for so long that it should have been released
 }
 
 // Payment is an order's money as Payments has it, in minor units.

@@ -44,6 +44,7 @@ type Run struct {
 	Unanswered int            `json:"unanswered"`
 	Answers    map[string]int `json:"answers"` // of requests to place an order, by status and code
 	Orders     map[string]int `json:"orders"`  // by how they ended
+	Holds      int            `json:"holds"`   // that were given, of no order
 	Events     int            `json:"events"`
 	Promises   []Verdict      `json:"promises"`
 	Violations []Violation    `json:"violations"`
@@ -79,6 +80,9 @@ func (r *Run) judge(history []*Request, records Records) {
 		r.Requests++
 		if q.Status == 0 {
 			r.Unanswered++
+		}
+		if q.Verb == Hold && q.Status == http.StatusOK {
+			r.Holds++
 		}
 		if q.Verb != Place {
 			continue
