@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -30,7 +31,7 @@ type step struct {
 	Delta   int64
 }
 
-var kinds = []string{"place", "place", "place", "crowd", "repeat", "cancel", "cancel", "fulfil", "fulfil", "return", "adjust", "trouble", "trouble", "trouble", "pass", "restart"}
+var kinds = []string{"place", "place", "place", "crowd", "repeat", "cancel", "cancel", "fulfil", "fulfil", "return", "adjust", "hold", "trouble", "trouble", "trouble", "pass", "restart"}
 
 // steps draws a history, whole before it is played: rapid ends a run that failed by a panic, which must not leave a bubble.
 func steps() *rapid.Generator[[]step] {
@@ -67,6 +68,7 @@ type history struct {
 	mu     sync.Mutex
 	orders []*placed
 	onHand map[string]int64
+	holds  int
 	broken []string
 	ends   []ordersv1.OrderStatus // of the orders that were taken
 }
@@ -96,6 +98,12 @@ func (h *history) play(s step) {
 			h.onHand[s.SKU] += s.Delta
 		} else if s.Delta > 0 {
 			h.wrong("adjust by %d: %v", s.Delta, err)
+		}
+	case "hold": // of nobody's order; it lets go by itself before the history is judged
+		h.holds++
+		_, err := h.rest("PUT", fmt.Sprintf("/v1/reservations/00000000-0000-4000-8000-%012d", h.holds), fmt.Sprintf(`{"lines":[{"sku":%q,"qty":%d}],"expiresIn":30}`, s.SKU, s.Qty))
+		if err != nil && !strings.Contains(err.Error(), "out_of_stock") {
+			h.wrong("hold: %v", err)
 		}
 	case "trouble":
 		if s.Port == "bus" {
@@ -205,7 +213,7 @@ var follows = map[ordersv1.OrderStatus][]ordersv1.OrderStatus{
 // judge waits until everything has come to its end, and holds that against what was told and counted.
 func (h *history) judge() {
 	h.heal()
-	h.rest()
+	h.wait()
 	reserved := map[string]int64{}
 	for _, p := range h.orders {
 		if p.id == "" {
@@ -242,9 +250,9 @@ func (h *history) judge() {
 	}
 }
 
-// rest lets time pass until nothing is on its way between the contexts any more. Recovery gives up on a payment after 15 minutes,
+// wait lets time pass until nothing is on its way between the contexts any more. Recovery gives up on a payment after 15 minutes,
 // and an inbox waits for up to a minute before it looks again whether its provider is back.
-func (h *history) rest() {
+func (h *history) wait() {
 	for pause := time.Minute; pause < 20*time.Minute; pause *= 2 {
 		time.Sleep(pause)
 		report, err := h.audit()
@@ -348,6 +356,7 @@ func TestHistoriesByHand(t *testing.T) {
 		"cancelled when it was confirmed":  {[]step{paid, bad("bus", "twice", 9), on("cancel")}, []ordersv1.OrderStatus{cancelled}, "events"},
 		"there and back":                   {[]step{paid, on("fulfil"), bad("bus", "lost", 3), on("return")}, []ordersv1.OrderStatus{returned}, "events"},
 		"inventory comes late, and then":   {[]step{bad("inventory", "late", 9), paid, {Kind: "pass", Pass: time.Minute}, on("repeat")}, []ordersv1.OrderStatus{confirmed}, "Authorize"},
+		"a hold lets go in time":           {[]step{{Kind: "hold", SKU: "BOOK", Qty: 3}, paid, {Kind: "pass", Pass: 29 * time.Second}, paid, {Kind: "pass", Pass: time.Second}, paid}, []ordersv1.OrderStatus{rejected, rejected, confirmed}, "Reserve"},
 		"driven on after a restart":        {[]step{bad("payments", "away", 9), paid, {Kind: "restart", Port: "bus", Pass: time.Minute}}, []ordersv1.OrderStatus{confirmed}, "Reserve"},
 		"nobody knows, and it is given up": {[]step{{Kind: "place", SKU: "PEN", Qty: 1, Price: 500, Token: "pm_simulated_down"}}, []ordersv1.OrderStatus{rejected}, "Release"},
 	} {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -268,28 +267,35 @@ func (s *shop) orders() ordersv1.OrdersServiceClient {
 	return ordersv1.NewOrdersServiceClient(s.ports["orders"].channel)
 }
 
-// stock asks Inventory over REST.
-func (s *shop) stock(method, path, body string, header ...string) (onHand, reserved int64, err error) {
-	r := httptest.NewRequest(method, "/v1/stock"+path, strings.NewReader(body))
-	r.Header.Set("Content-Type", "application/json")
-	if strings.HasSuffix(path, ".csv") {
-		r.Header.Set("Content-Type", "text/csv")
+// stock asks Inventory for an item, or has it change one.
+func (s *shop) stock(method, path, body string) (onHand, reserved int64, err error) {
+	answer, err := s.rest(method, "/v1/stock"+path, body)
+	if err != nil {
+		return 0, 0, err
 	}
-	for i := 0; i < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
+	var item struct{ OnHand, Reserved int64 }
+	err = json.Unmarshal(answer, &item)
+	return item.OnHand, item.Reserved, err
+}
+
+// rest calls Inventory. An answer of another class than 2xx is an error.
+func (s *shop) rest(method, path, body string) ([]byte, error) {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	prefix := "/v1/stock"
+	switch {
+	case strings.HasSuffix(path, ".csv"):
+		prefix = path
+		r.Header.Set("Content-Type", "text/csv")
+	case strings.HasPrefix(path, "/v1/reservations"):
+		prefix = "/v1/reservations"
 	}
 	w := httptest.NewRecorder()
-	prefix := "/v1/stock"
-	if path == ".csv" {
-		prefix += path
-	}
 	s.open["inventory"].Routes[prefix].ServeHTTP(w, r)
-	var item struct{ OnHand, Reserved int64 }
-	if w.Code != http.StatusOK {
-		return 0, 0, fmt.Errorf("%s %s: %d %s", method, path, w.Code, w.Body)
+	if w.Code/100 != 2 {
+		return nil, fmt.Errorf("%s %s: %d %s", method, path, w.Code, w.Body)
 	}
-	err = json.Unmarshal(w.Body.Bytes(), &item)
-	return item.OnHand, item.Reserved, err
+	return w.Body.Bytes(), nil
 }
 
 // audit is orderkeep verify.
