@@ -118,12 +118,12 @@ func giveBack(bus *outbox.Local) outbox.Subscription {
 // counts is what the database holds, once everything that happened is published. No promise may be broken in it.
 func (b *bundle) counts() (counts map[string]int64) {
 	b.t.Helper()
-	source, err := Context().Inspect(context.Background(), b.db, "")
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer source.Close()
 	until(b.t, func() bool {
+		source, err := Context().Inspect(context.Background(), b.db, "") // anew: it is one snapshot
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		defer source.Close()
 		var broken []audit.Violation
 		if counts, broken, err = source.Check(context.Background()); err != nil {
 			b.t.Fatal(err)
