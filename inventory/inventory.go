@@ -64,6 +64,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		Register: func(r grpc.ServiceRegistrar) { inventoryv1.RegisterInventoryServiceServer(r, serve.NewGRPC(st)) },
 		Ready:    st.Ready,
 		Lag:      outbox.NewMeter("inventory", st.DB(), env.Metrics).Lag,
+		Backlog:  st.Backlog,
 		Close: func(ctx context.Context) error {
 			stopSweeper()
 			stopInbox()

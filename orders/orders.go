@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/httpd"
@@ -52,7 +53,10 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		st.Close()
 		return nil, err
 	}
-	svc := order.NewService(st, st, stock, cashier, order.Config{}, env.Log)
+	svc := order.NewService(st, st, stock, cashier, order.Config{
+		Backlog:    backlog(env),
+		Overloaded: env.Metrics.Counter("orderkeep_orders_overloaded_total", "Orders that were turned away because too many came."),
+	}, env.Log)
 	rest, err := serve.NewREST(svc, st)
 	if err != nil {
 		st.Close()
@@ -71,6 +75,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		Register: func(r grpc.ServiceRegistrar) { ordersv1.RegisterOrdersServiceServer(r, serve.NewGRPC(svc, st)) },
 		Ready:    st.DB().Ping,
 		Lag:      outbox.NewMeter("orders", st.DB(), env.Metrics).Lag,
+		Backlog:  st.Backlog,
 		Close: func(ctx context.Context) error {
 			stop()
 			working.Wait()
@@ -82,6 +87,19 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 			return st.Close()
 		},
 	}, nil
+}
+
+// backlog is that of the queues in this process that an order has to pass.
+func backlog(env node.Env) func(paid bool) time.Duration {
+	if env.Backlog == nil {
+		return nil
+	}
+	return func(paid bool) time.Duration {
+		if paid {
+			return env.Backlog("orders", "inventory", "payments")
+		}
+		return env.Backlog("orders", "inventory")
+	}
 }
 
 func stockOver(env node.Env) (order.Stock, error) {

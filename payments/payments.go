@@ -65,6 +65,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		Register: func(r grpc.ServiceRegistrar) { paymentsv1.RegisterPaymentsServiceServer(r, serve.NewGRPC(svc)) },
 		Ready:    func(ctx context.Context) error { return st.DB().Ping(ctx) },
 		Lag:      outbox.NewMeter("payments", st.DB(), env.Metrics).Lag,
+		Backlog:  st.Backlog,
 		Close: func(ctx context.Context) error {
 			stop()
 			working.Wait()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
 )
@@ -22,6 +23,9 @@ type Batcher[C any] struct {
 	apply func(*Tx, []C) error
 	queue chan *waiting[C]
 	size  int
+	base  time.Time // what the times below are counted from, by a clock that nobody sets
+	pace  pace
+	delay delay
 
 	mu     sync.RWMutex // held for reading while a caller enqueues, so that Close can shut the queue
 	closed bool
@@ -32,6 +36,8 @@ type waiting[C any] struct {
 	c    C
 	err  error
 	done chan struct{}
+
+	queued, waited, ended time.Duration // when it came, how long until its transaction, and when that ended
 }
 
 // Sizes of a batch and of its queue. A batch of 256 keeps the time in a transaction in single milliseconds; a queue of
@@ -46,13 +52,15 @@ const (
 // fails the whole transaction: the commands then run one by one, so that only the one at fault fails.
 func NewBatcher[C any](d *DB, apply func(*Tx, []C) error) *Batcher[C] {
 	b := &Batcher[C]{db: d, apply: apply, queue: make(chan *waiting[C], queueSize), size: batchSize, done: make(chan struct{})}
+	b.base = time.Now()
+	b.pace.since.Store(idle)
 	go b.loop()
 	return b
 }
 
 // Do waits for room in the queue, then for the commit. If ctx ends first the command may still be committed.
 func (b *Batcher[C]) Do(ctx context.Context, c C) error {
-	w := &waiting[C]{c: c, done: make(chan struct{})}
+	w := &waiting[C]{c: c, done: make(chan struct{}), queued: time.Since(b.base)}
 	b.mu.RLock()
 	if b.closed {
 		b.mu.RUnlock()
@@ -65,12 +73,12 @@ func (b *Batcher[C]) Do(ctx context.Context, c C) error {
 		b.mu.RUnlock()
 		return ctx.Err()
 	}
-	return w.wait(ctx)
+	return b.wait(ctx, w)
 }
 
 // Try is Do, except that it does not wait for room: with a full queue it returns ErrBusy and c will not run.
 func (b *Batcher[C]) Try(ctx context.Context, c C) error {
-	w := &waiting[C]{c: c, done: make(chan struct{})}
+	w := &waiting[C]{c: c, done: make(chan struct{}), queued: time.Since(b.base)}
 	b.mu.RLock()
 	if b.closed {
 		b.mu.RUnlock()
@@ -83,12 +91,14 @@ func (b *Batcher[C]) Try(ctx context.Context, c C) error {
 		b.mu.RUnlock()
 		return ErrBusy
 	}
-	return w.wait(ctx)
+	return b.wait(ctx, w)
 }
 
-func (w *waiting[C]) wait(ctx context.Context) error {
+func (b *Batcher[C]) wait(ctx context.Context, w *waiting[C]) error {
 	select {
 	case <-w.done:
+		now := time.Since(b.base)
+		b.delay.note(now, w.waited+now-w.ended)
 		return w.err
 	case <-ctx.Done():
 		return ctx.Err()
@@ -147,18 +157,27 @@ func (b *Batcher[C]) commit(batch []*waiting[C]) {
 	for i, w := range batch {
 		cmds[i] = w.c
 	}
+	began := time.Since(b.base)
+	b.pace.begin(began)
+	for _, w := range batch {
+		w.waited = began - w.queued
+	}
 	err := b.db.Write(context.Background(), func(tx *Tx) error { return b.apply(tx, cmds) })
 	if err != nil && len(batch) > 1 && !errors.Is(err, ErrClosed) && !b.db.engine.outOfOrder(err) {
 		// One command's mistake must not fail its neighbours. When the database itself is at fault, running them one by
 		// one would only fail as many times; a command's own refusal is not that, whatever its kind.
 		for i, w := range batch {
 			w.err = b.db.Write(context.Background(), func(tx *Tx) error { return b.apply(tx, cmds[i:i+1]) })
+			w.ended = time.Since(b.base)
 			close(w.done)
 		}
+		b.pace.end(time.Since(b.base))
 		return
 	}
+	ended := time.Since(b.base)
+	b.pace.end(ended)
 	for _, w := range batch {
-		w.err = err
+		w.err, w.ended = err, ended
 		close(w.done)
 	}
 }

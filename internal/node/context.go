@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/db"
@@ -37,8 +38,10 @@ type Env struct {
 	ProviderDB string
 	Peers      map[string]Peer
 	Bus        outbox.Bus
-	Metrics    *telemetry.Metrics // of the process: a context's own have the label context
-	Log        *slog.Logger
+	// Backlog is the longest that a write would wait in those of the contexts which run in this process; nil if nobody looks.
+	Backlog func(contexts ...string) time.Duration
+	Metrics *telemetry.Metrics // of the process: a context's own have the label context
+	Log     *slog.Logger
 }
 
 // Peer is the wire to another context: exactly one of the two is set.
@@ -58,6 +61,8 @@ type Service struct {
 	Register func(grpc.ServiceRegistrar)
 	// Ready fails while the context cannot work, for reasons of its own: not of its peers.
 	Ready func(context.Context) error
+	// Backlog is how long a write would wait for its transaction; nil for a context that has no queue.
+	Backlog func() time.Duration
 	// Lag says how far behind its events are; nil for a context that has none.
 	Lag func(context.Context) (outbox.Lag, error)
 	// Close finishes what is in flight and closes the database. The edges have stopped taking requests before it.

@@ -28,7 +28,7 @@ const (
 	// maxHeader bounds a call's metadata; what we send is a few hundred bytes.
 	maxHeader = 64 << 10
 	// maxStreams bounds the calls under way on one connection: above what internal/call lets through to one context.
-	maxStreams = 8192
+	maxStreams = 32768
 	// connectionAge makes clients connect anew now and then, so that they find the replicas that came after them.
 	connectionAge      = 5 * time.Minute
 	connectionAgeGrace = 30 * time.Second

@@ -72,7 +72,7 @@ func (n *node) open(ctx context.Context) error {
 	for i, c := range n.contexts {
 		wait.Go(func() {
 			services[i], failures[i] = openContext(ctx, c, Env{
-				DB: n.cfg.Database(c.Name), Data: n.cfg.Data, ProviderDB: n.cfg.Database(provider), Peers: peers[c.Name], Bus: bus, Metrics: n.metrics, Log: n.log.With("context", c.Name),
+				DB: n.cfg.Database(c.Name), Data: n.cfg.Data, ProviderDB: n.cfg.Database(provider), Peers: peers[c.Name], Bus: bus, Backlog: n.backlog, Metrics: n.metrics, Log: n.log.With("context", c.Name),
 			})
 		})
 	}
@@ -86,6 +86,10 @@ func (n *node) open(ctx context.Context) error {
 		return err
 	}
 	for _, o := range n.services {
+		if o.service.Backlog != nil {
+			n.metrics.Gauge("orderkeep_backlog_seconds", "How long a write would wait for its transaction.",
+				func() float64 { return o.service.Backlog().Seconds() }, "context", o.context.Name)
+		}
 		l := locals[o.context.Name]
 		if o.service.Register != nil {
 			o.service.Register(l.channel)
@@ -121,6 +125,17 @@ func (n *node) bus() (interface {
 		n.log.Info("without BROKER_URL no event leaves this process or reaches it", "contexts", names(n.contexts))
 	}
 	return outbox.NewLocal(), nil
+}
+
+// backlog is the longest that a write would wait in one of these contexts, as far as they run here.
+func (n *node) backlog(contexts ...string) time.Duration {
+	longest := time.Duration(0)
+	for _, o := range n.services {
+		if o.service.Backlog != nil && slices.Contains(contexts, o.context.Name) {
+			longest = max(longest, o.service.Backlog())
+		}
+	}
+	return longest
 }
 
 func openContext(ctx context.Context, c Context, env Env) (*Service, error) {

@@ -98,6 +98,9 @@ func (s *Store) Write(ctx context.Context, f func(*db.Tx) error) error {
 // Ready fails if the database cannot be read.
 func (s *Store) Ready(ctx context.Context) error { return s.db.Ping(ctx) }
 
+// Backlog is how long a command that comes now would wait for its transaction; see db.Batcher.
+func (s *Store) Backlog() time.Duration { return s.batch.Backlog() }
+
 // Close finishes the commands in the queue and closes the database.
 func (s *Store) Close() error {
 	s.batch.Close()

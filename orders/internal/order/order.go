@@ -200,13 +200,14 @@ var (
 
 // Errors about the state of things.
 var (
-	ErrNotFound = fault.New(fault.NotFound, "not_found", "There is no such order.")
-	ErrReused   = fault.New(fault.Conflict, "idempotency_key_reused", "This Idempotency-Key was used for another order. Repeat a request exactly, or use a new key.")
-	ErrInFlight = fault.New(fault.Conflict, "idempotency_key_in_flight", "The first request under this Idempotency-Key has not been answered yet. Repeat it in a moment.")
-	ErrFinal    = fault.New(fault.Conflict, "not_cancellable", "")
-	ErrNotReady = fault.New(fault.Conflict, "not_fulfillable", "")
-	ErrNotOut   = fault.New(fault.Conflict, "not_returnable", "")
-	ErrNoStock  = fault.New(fault.Unavailable, "inventory_unavailable", "Stock cannot be reserved at the moment; the order was not taken. Repeat it, under the same Idempotency-Key if it has one.")
+	ErrNotFound   = fault.New(fault.NotFound, "not_found", "There is no such order.")
+	ErrReused     = fault.New(fault.Conflict, "idempotency_key_reused", "This Idempotency-Key was used for another order. Repeat a request exactly, or use a new key.")
+	ErrInFlight   = fault.New(fault.Conflict, "idempotency_key_in_flight", "The first request under this Idempotency-Key has not been answered yet. Repeat it in a moment.")
+	ErrFinal      = fault.New(fault.Conflict, "not_cancellable", "")
+	ErrNotReady   = fault.New(fault.Conflict, "not_fulfillable", "")
+	ErrNotOut     = fault.New(fault.Conflict, "not_returnable", "")
+	ErrOverloaded = fault.New(fault.Unavailable, "overloaded", "More orders come in than can be taken in time; this one was not taken. Repeat it after as long as Retry-After says, under the same Idempotency-Key if it has one.")
+	ErrNoStock    = fault.New(fault.Unavailable, "inventory_unavailable", "Stock cannot be reserved at the moment; the order was not taken. Repeat it, under the same Idempotency-Key if it has one.")
 )
 
 // ErrCaptured is Payments' word for a Void that comes after a capture.

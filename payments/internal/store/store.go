@@ -56,6 +56,9 @@ func Open(ctx context.Context, url string) (*Store, error) {
 // DB is the database, for the outbox's readers.
 func (s *Store) DB() *db.DB { return s.db }
 
+// Backlog is how long a command that comes now would wait for its transaction; see db.Batcher.
+func (s *Store) Backlog() time.Duration { return s.batch.Backlog() }
+
 // Close finishes what is queued and closes the database.
 func (s *Store) Close() error {
 	s.batch.Close()
