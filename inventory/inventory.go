@@ -59,7 +59,8 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	return &node.Service{
 		Routes: map[string]http.Handler{
 			"/v1/stock": rest, "/v1/stock.csv": rest, "/v1/reservations": rest, "/reserve": rest,
-			"/v1/events/inventory": httpd.Exact("/v1/events/inventory", relay.Feed()),
+			"/v1/events/inventory":        httpd.Exact("/v1/events/inventory", relay.Feed()),
+			"/v1/events/inventory/parked": inbox.Redriver("/v1/events/inventory/parked"),
 		},
 		Register: func(r grpc.ServiceRegistrar) { inventoryv1.RegisterInventoryServiceServer(r, serve.NewGRPC(st)) },
 		Ready:    st.Ready,

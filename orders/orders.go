@@ -71,7 +71,10 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	working.Go(func() { svc.Recover(work) })
 	working.Go(func() { inbox.Run(work) })
 	return &node.Service{
-		Routes:   map[string]http.Handler{"/v1/orders": rest, "/orders": rest, "/v1/events": httpd.Exact("/v1/events", relay.Feed())},
+		Routes: map[string]http.Handler{
+			"/v1/orders": rest, "/orders": rest,
+			"/v1/events": httpd.Exact("/v1/events", relay.Feed()), "/v1/events/parked": inbox.Redriver("/v1/events/parked"),
+		},
 		Register: func(r grpc.ServiceRegistrar) { ordersv1.RegisterOrdersServiceServer(r, serve.NewGRPC(svc, st)) },
 		Ready:    st.DB().Ping,
 		Lag:      outbox.NewMeter("orders", st.DB(), env.Metrics).Lag,

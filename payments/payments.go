@@ -61,7 +61,11 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	working.Go(func() { inbox.Run(work) })
 	working.Go(func() { svc.Recover(work, env.Log) })
 	return &node.Service{
-		Routes:   map[string]http.Handler{"/v1/payments": rest, "/v1/events/payments": httpd.Exact("/v1/events/payments", relay.Feed())},
+		Routes: map[string]http.Handler{
+			"/v1/payments":               rest,
+			"/v1/events/payments":        httpd.Exact("/v1/events/payments", relay.Feed()),
+			"/v1/events/payments/parked": inbox.Redriver("/v1/events/payments/parked"),
+		},
 		Register: func(r grpc.ServiceRegistrar) { paymentsv1.RegisterPaymentsServiceServer(r, serve.NewGRPC(svc)) },
 		Ready:    func(ctx context.Context) error { return st.DB().Ping(ctx) },
 		Lag:      outbox.NewMeter("payments", st.DB(), env.Metrics).Lag,

@@ -32,9 +32,9 @@ func TestVerifyRaisesNoFalseAlarm(t *testing.T) {
 			l := &ledger{of: map[string]string{}}
 			asked := s.besiege(t, "buyer", 1, func(_ context.Context, r *request) { s.deal(t.Context(), r) }, func() {
 				for range looks {
-					a := s.audited(t)
-					if !a.OK {
-						t.Errorf("verify beside buyers finds %v", a.Violations)
+					a, code := s.repair(t, false)
+					if !a.OK || code != 0 || len(a.Repairs) > 0 {
+						t.Errorf("verify beside buyers finds %v, and proposes %v", a.Violations, a.Repairs)
 					}
 					for _, w := range a.OnItsWay {
 						moving += w.Count

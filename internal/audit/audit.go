@@ -59,9 +59,30 @@ type Violation struct {
 
 	// Since is when something that takes its time began: it is on its way, and broken only after Patience. Zero is broken at once.
 	Since time.Time `json:"-"`
+	// Repair is what puts it right, if that is safe whatever else happens meanwhile.
+	Repair Repair `json:"-"`
 	// Times is how many findings a line stands for that a source has summed up, and does not name; 0 is one, named in Detail.
 	Times int64 `json:"-"`
 }
+
+// Repair is something that may be done about a violation without looking closer. The zero Repair is none.
+type Repair struct {
+	Do      Do
+	Context string // whose contract does it
+	Of      string // the id of the order or the event
+	Unknown bool   // Orders knows of no order with this id
+}
+
+// Do names what a repair does. The list is closed.
+type Do string
+
+// What may be repaired, and why it is safe also if the order comes alive again while it is done, and if it is done twice.
+const (
+	ReleaseUnits Do = "release_units" // it leaves a tombstone, which refuses a reservation that comes late
+	VoidPayment  Do = "void_payment"  // likewise for an authorization
+	RedriveEvent Do = "redrive_event" // each event acts once
+	DriveOrder   Do = "drive_order"   // each step of an order is named by it, and only one driver ends it
+)
 
 // Waiting is what is on its way under one rule: not done yet, and not for so long that it would be wrong.
 type Waiting struct {

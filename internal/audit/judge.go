@@ -1,6 +1,9 @@
 package audit
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // verdict compares all that is said about one order.
 type verdict struct {
@@ -46,6 +49,7 @@ func judge(claims []Claim, said map[What]bool) []Violation {
 		v.off()
 	case v.order.What == OrderPending && v.order.Past:
 		v.broken(PendingOrderIsDriven, "pending past its lease, or for more than an hour; a running serve drives it on within seconds, so start one, or look for the order in its log")
+		v.repair(DriveOrder, "orders")
 	case v.order.What == OrderPending:
 		v.pending()
 	case v.order.What == OrderConfirmed:
@@ -62,6 +66,11 @@ func judge(claims []Claim, said map[What]bool) []Violation {
 
 func (v *verdict) broken(rule, format string, args ...any) {
 	v.found = append(v.found, Violation{Rule: rule, Detail: "order " + v.id + ": " + fmt.Sprintf(format, args...)})
+}
+
+// repair says what puts right what was found last.
+func (v *verdict) repair(do Do, context string) {
+	v.found[len(v.found)-1].Repair = Repair{Do: do, Context: context, Of: v.id, Unknown: v.order == nil}
 }
 
 // unitsDue and moneyDue report that an answer is still on its way, and with it what it is about.
@@ -91,6 +100,7 @@ func (v *verdict) off() {
 		case v.unitsDue():
 		case u.What == UnitsHeld:
 			v.broken(ReservationHasLiveOrder, "%s, and has units reserved%s; put them back with DELETE /v1/reservations/%s", state, refs([]Claim{u}), v.id)
+			v.repair(ReleaseUnits, "inventory")
 		case u.What == UnitsTaken && v.order != nil:
 			v.broken(ReservationHasLiveOrder, "%s, and its units have left the shelf%s; count them", state, refs([]Claim{u}))
 		}
@@ -108,15 +118,26 @@ func (v *verdict) kept(rule, state string) {
 			switch m.What {
 			case MoneyHeld:
 				v.broken(rule, "%s, and %s held in our books%s; give it back with POST /v1/payments/%s/void", state, amount(m), refs([]Claim{m}), v.id)
+				if rule == MoneyHasLiveOrder {
+					v.repair(VoidPayment, "payments")
+				}
 			case MoneyTaken:
 				v.broken(rule, "%s, and %s captured in our books%s; give it back with POST /v1/payments/%s/refund", state, amount(m), refs([]Claim{m}), v.id)
 			case ProviderHeld:
 				v.broken(rule, "%s, and %s held in the provider's record%s", state, amount(m), refs([]Claim{m}))
+				if rule == MoneyHasLiveOrder && v.holds() {
+					v.repair(VoidPayment, "payments") // the provider is asked what our books say is held
+				}
 			case ProviderTaken:
 				v.broken(rule, "%s, and %s captured in the provider's record%s", state, amount(m), refs([]Claim{m}))
 			}
 		}
 	}
+}
+
+// holds reports whether our books hold money for the order.
+func (v *verdict) holds() bool {
+	return slices.ContainsFunc(v.money[0].claims, func(c Claim) bool { return c.What == MoneyHeld })
 }
 
 func (v *verdict) fulfilled() {

@@ -107,7 +107,7 @@ func (f *findings) breach(v Violation) {
 		b.more += max(1, v.Times)
 		return
 	}
-	b.named = append(b.named, Violation{Rule: v.Rule, Detail: v.Detail})
+	b.named = append(b.named, Violation{Rule: v.Rule, Detail: v.Detail, Repair: v.Repair})
 }
 
 func (f *findings) onItsWay() []Waiting {
@@ -139,6 +139,11 @@ func once(ctx context.Context, open func(context.Context) ([]Source, error), now
 			return nil, nil, fmt.Errorf("check %s: %w", s.Name(), err)
 		}
 		counts[s.Name()] = c
+		for i := range v {
+			if v[i].Repair.Do != "" {
+				v[i].Repair.Context = s.Name()
+			}
+		}
 		found.add(v)
 	}
 	said := map[What]bool{}

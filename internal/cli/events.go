@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/internal/trail"
 )
 
 // eventsCmd works on the databases, as verify does: beside a running server or without one.
@@ -96,7 +97,7 @@ func (c *redriveCmd) Run(s *session) error {
 			}
 		}
 		for _, id := range ids {
-			switch err := d.Redrive(s.ctx, id); {
+			switch err := d.Redrive(trail.By(s.ctx, trail.RedriveEvent, operator(), "orderkeep events redrive"), id); {
 			case err == nil:
 				done = append(done, redriven{context, id})
 				delete(missing, id)

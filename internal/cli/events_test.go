@@ -15,6 +15,8 @@ CREATE TABLE inbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, consumer TEXT NOT NUL
 	subject TEXT NOT NULL, time BIGINT NOT NULL, correlation_id TEXT NOT NULL, causation_id TEXT NOT NULL, traceparent TEXT NOT NULL,
 	data BLOB NOT NULL, state TEXT NOT NULL, attempts BIGINT NOT NULL, next_at BIGINT NOT NULL, error TEXT NOT NULL);
 CREATE INDEX inbox_waiting ON inbox (seq) WHERE state <> 'done';
+CREATE TABLE acts (id TEXT NOT NULL PRIMARY KEY, at BIGINT NOT NULL, actor TEXT NOT NULL, what TEXT NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL,
+	correlation_id TEXT NOT NULL);
 `
 
 // parking is two contexts whose consumers have parked an event, with one that has neither failed nor been parked beside it. The

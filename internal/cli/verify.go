@@ -34,10 +34,11 @@ func (c *records) config() node.Config {
 type verifyCmd struct {
 	records
 	watching
+	repairing
 }
 
 func (c *verifyCmd) Run(s *session) error {
-	if err := c.check(s.json); err != nil {
+	if err := errors.Join(c.watching.check(s.json), c.repairing.check(c.Watch)); err != nil {
 		return err
 	}
 	if c.Watch {
@@ -46,6 +47,9 @@ func (c *verifyCmd) Run(s *session) error {
 	report, err := s.audit(c.config())
 	if err != nil {
 		return err
+	}
+	if c.Repair {
+		return s.repair(&c.repairing, report)
 	}
 	if s.json {
 		err = s.document(report)

@@ -16,14 +16,14 @@ const maxUndelivered = 1000
 func auditRules() []struct{ rule, count, query string } {
 	return []struct{ rule, count, query string }{
 		{"outbox_drained", "outboxWaiting", `
-		SELECT 'event ' || id || ' (' || type || ' of ' || subject || ') is not published', time
+		SELECT 'event ' || id || ' (' || type || ' of ' || subject || ') is not published', time, ''
 		FROM outbox WHERE position IS NULL ORDER BY seq`},
 		{"inbox_drained", "inboxWaiting", `
 		SELECT 'event ' || event_id || ' (' || type || ' of ' || subject || ') is not consumed by ' || consumer
-			|| CASE WHEN attempts > 0 THEN ': failed ' || attempts || ' times: ' || error ELSE '' END, time
+			|| CASE WHEN attempts > 0 THEN ': failed ' || attempts || ' times: ' || error ELSE '' END, time, ''
 		FROM inbox WHERE state <> 'done' AND state = 'waiting' ORDER BY seq`},
 		{"nothing_parked", "parked", `
-		SELECT 'event ' || event_id || ' (' || type || ' of ' || subject || ') failed ' || attempts || ' times and is parked: ' || error, 0
+		SELECT 'event ' || event_id || ' (' || type || ' of ' || subject || ') failed ' || attempts || ' times and is parked: ' || error, 0, event_id
 		FROM inbox WHERE state <> 'done' AND state = 'parked' ORDER BY seq`},
 	}
 }
@@ -43,7 +43,7 @@ func Audit(ctx context.Context, tx *sql.Tx, counts map[string]int64) ([]audit.Vi
 				found = append(found, v)
 			case rest.Times == 0:
 				rest = v
-				rest.Times = 1
+				rest.Times, rest.Repair = 1, audit.Repair{}
 			default:
 				rest.Times++
 			}
@@ -69,8 +69,11 @@ func each(ctx context.Context, tx *sql.Tx, query string, yield func(audit.Violat
 	for rows.Next() {
 		var v audit.Violation
 		var since int64
-		if err := rows.Scan(&v.Detail, &since); err != nil {
+		if err := rows.Scan(&v.Detail, &since, &v.Repair.Of); err != nil {
 			return err
+		}
+		if v.Repair.Of != "" {
+			v.Repair.Do = audit.RedriveEvent
 		}
 		if since > 0 {
 			v.Since = time.UnixMicro(since)

@@ -3,9 +3,13 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"strings"
 
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/httpd"
+	"github.com/orderkeep/orderkeep/internal/trail"
 )
 
 // ErrNotParked is NotFound: no event of this id is parked in this database.
@@ -75,15 +79,55 @@ func (d *Desk) Parked(ctx context.Context) ([]Parked, error) {
 // second. Its subject may have moved on meanwhile: the handler sees it after later events. It returns ErrNotParked for
 // any other event.
 func (d *Desk) Redrive(ctx context.Context, eventID string) error {
-	err := d.db.Write(ctx, func(tx *db.Tx) error {
+	return redrive(ctx, d.db.Write, eventID)
+}
+
+// redrive is one act of whoever ctx says does it by hand.
+func redrive(ctx context.Context, write Writer, eventID string) error {
+	err := write(ctx, func(tx *db.Tx) error {
 		n, err := tx.Exec(`UPDATE inbox SET state = 'waiting', attempts = 0, next_at = 0, error = '' WHERE event_id = $1 AND state = 'parked'`, eventID)
-		if err == nil && n == 0 {
+		if err != nil {
+			return err
+		}
+		if n == 0 {
 			return ErrNotParked
 		}
-		return err
+		return trail.Append(ctx, tx, eventID)
 	})
 	if err != nil {
 		return fmt.Errorf("redrive %s: %w", eventID, err)
 	}
 	return nil
 }
+
+// Redriver answers POST path/{eventId}/redrive as Desk.Redrive does, for the contexts' contracts.
+func (i *Inbox) Redriver(path string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, ok := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, path+"/"), "/redrive")
+		if !ok || id == "" || strings.Contains(id, "/") {
+			httpd.NotFound(w, r)
+			return
+		}
+		if r.Method != http.MethodPost {
+			httpd.MethodNotAllowed(w, r, http.MethodPost)
+			return
+		}
+		q := r.URL.Query()
+		actor, reason := q.Get("actor"), q.Get("reason")
+		if len(actor) > maxActor || len(reason) > maxReason {
+			httpd.WriteProblem(w, r, errLong)
+			return
+		}
+		if err := redrive(trail.By(r.Context(), trail.RedriveEvent, actor, reason), i.write, id); err != nil {
+			httpd.WriteProblem(w, r, err)
+			return
+		}
+		poke(i.arrived)
+		w.WriteHeader(http.StatusNoContent)
+	})
+}
+
+// The contracts' bounds of who and why, in bytes.
+const maxActor, maxReason = 128, 1024
+
+var errLong = fault.New(fault.Invalid, "invalid_request", "The actor has %d bytes at most, the reason %d.", maxActor, maxReason)

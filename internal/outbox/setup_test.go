@@ -21,7 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// migration is what every context's first migration holds, and a table of effects.
+// migration is what every context's migrations hold, and a table of effects.
 const migration = `-- +goose Up
 CREATE TABLE outbox (
     seq            INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -56,6 +56,15 @@ CREATE TABLE inbox (
     UNIQUE (consumer, event_id)
 );
 CREATE INDEX inbox_waiting ON inbox (seq) WHERE state <> 'done';
+CREATE TABLE acts (
+    id             TEXT   NOT NULL PRIMARY KEY,
+    at             BIGINT NOT NULL,
+    actor          TEXT   NOT NULL,
+    what           TEXT   NOT NULL,
+    subject        TEXT   NOT NULL,
+    reason         TEXT   NOT NULL,
+    correlation_id TEXT   NOT NULL
+);
 CREATE TABLE effect (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id TEXT NOT NULL,

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
+	"github.com/orderkeep/orderkeep/internal/trail"
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
 	"github.com/orderkeep/orderkeep/inventory/internal/store"
 	"github.com/orderkeep/orderkeep/inventory/v1/rest"
@@ -192,6 +193,7 @@ func (h *REST) GetReservation(ctx context.Context, params rest.GetReservationPar
 
 // Release implements rest.Handler.
 func (h *REST) Release(ctx context.Context, params rest.ReleaseParams) (rest.ReleaseRes, error) {
+	ctx = trail.By(ctx, trail.ReleaseUnits, params.Actor.Value, params.Reason.Value)
 	if err := h.store.Release(ctx, store.Refuse, params.ReservationId.String()); err != nil {
 		return nil, err
 	}

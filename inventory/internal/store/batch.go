@@ -10,6 +10,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
+	"github.com/orderkeep/orderkeep/internal/trail"
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
 	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -108,7 +109,7 @@ func (c *reserve) decide(room *stock.Room, _ *effects) error {
 }
 
 type release struct {
-	ctx    context.Context // names the correlation and the cause of the event
+	ctx    context.Context // names the correlation and the cause of the event, and who does it by hand
 	id     string
 	always bool // publish even if nothing was freed
 	done   func(*db.Tx) error
@@ -127,6 +128,9 @@ func (c *release) decide(room *stock.Room, e *effects) error {
 		at := room.Now()
 		m := &inventoryv1.StockReleased{OrderId: c.id, Lines: protoLines(freed.Lines), ReleasedAt: timestamppb.New(at)}
 		e.events = append(e.events, outbox.New(c.ctx, m, c.id, at))
+	}
+	if len(freed.Lines) > 0 {
+		e.tasks = append(e.tasks, func(tx *db.Tx) error { return trail.Append(c.ctx, tx, c.id) })
 	}
 	if c.done != nil {
 		e.tasks = append(e.tasks, c.done)

@@ -675,6 +675,14 @@ func (s *Server) handleReleaseRequest(args [1]string, argsEscaped bool, w http.R
 			RawBody:          rawBody,
 			Params: middleware.Parameters{
 				{
+					Name: "actor",
+					In:   "query",
+				}: params.Actor,
+				{
+					Name: "reason",
+					In:   "query",
+				}: params.Reason,
+				{
 					Name: "reservationId",
 					In:   "path",
 				}: params.ReservationId,

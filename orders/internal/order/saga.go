@@ -449,16 +449,20 @@ func (s *Service) recoverSome(ctx context.Context) bool {
 	}
 	var wg sync.WaitGroup
 	for _, o := range orders {
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(telemetry.WithCorrelation(context.WithoutCancel(ctx), o.CorrelationID), s.cfg.Budget)
-			defer cancel()
-			if err := s.drive(ctx, o, false); err != nil {
-				s.park(ctx, o, err)
-				return
-			}
-			s.log.InfoContext(ctx, "order recovered", "orderId", o.ID, "state", o.State)
-		})
+		wg.Go(func() { s.Drive(ctx, o) })
 	}
 	wg.Wait()
 	return len(orders) == recoverers
+}
+
+// Drive takes a live order as far as it goes now, changing o, and leaves it to recovery if that is not to its end. Whoever else
+// drives it may go on. The caller's going away does not stop it.
+func (s *Service) Drive(ctx context.Context, o *Order) {
+	ctx, cancel := context.WithTimeout(telemetry.WithCorrelation(context.WithoutCancel(ctx), o.CorrelationID), s.cfg.Budget)
+	defer cancel()
+	if err := s.drive(ctx, o, false); err != nil {
+		s.park(ctx, o, err)
+		return
+	}
+	s.log.InfoContext(ctx, "order recovered", "orderId", o.ID, "state", o.State)
 }

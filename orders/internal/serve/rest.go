@@ -13,18 +13,26 @@ import (
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
+	"github.com/orderkeep/orderkeep/internal/trail"
 	"github.com/orderkeep/orderkeep/orders/internal/order"
 	"github.com/orderkeep/orderkeep/orders/v1/rest"
 )
 
+// Records looks orders up, and notes what people do to them by hand.
+type Records interface {
+	order.Records
+	// Act notes the act that ctx is about.
+	Act(ctx context.Context, id order.ID) error
+}
+
 // REST answers the operations of openapi.yaml.
 type REST struct {
 	orders  *order.Service
-	records order.Records
+	records Records
 }
 
 // NewREST returns the handler of all REST paths but the feed.
-func NewREST(orders *order.Service, records order.Records) (http.Handler, error) {
+func NewREST(orders *order.Service, records Records) (http.Handler, error) {
 	return rest.NewServer(&REST{orders, records}, rest.WithErrorHandler(httpd.ErrorHandler),
 		rest.WithNotFound(httpd.NotFound), rest.WithMethodNotAllowed(httpd.MethodNotAllowed))
 }
@@ -182,6 +190,23 @@ func (h *REST) ReturnOrder(ctx context.Context, req rest.OptOrderReturn, params 
 	o, err := h.orders.Return(ctx, order.ID(params.OrderId.String()), req.Value.Reason.Value)
 	if err != nil {
 		return nil, err
+	}
+	out := asOrder(o)
+	return &out, nil
+}
+
+// DriveOrder implements rest.Handler.
+func (h *REST) DriveOrder(ctx context.Context, params rest.DriveOrderParams) (rest.DriveOrderRes, error) {
+	id := order.ID(params.OrderId.String())
+	o, err := h.records.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if o.State.Live() {
+		if err := h.records.Act(trail.By(ctx, trail.DriveOrder, params.Actor.Value, params.Reason.Value), id); err != nil {
+			return nil, err
+		}
+		h.orders.Drive(ctx, o)
 	}
 	out := asOrder(o)
 	return &out, nil

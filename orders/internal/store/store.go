@@ -14,6 +14,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/lab"
+	"github.com/orderkeep/orderkeep/internal/trail"
 	"github.com/orderkeep/orderkeep/orders/internal/order"
 )
 
@@ -197,6 +198,11 @@ func (s *Store) Note(ctx context.Context, id order.ID, eventID string, n order.N
 		}
 		return done(tx)
 	})
+}
+
+// Act notes that somebody has an order driven by hand.
+func (s *Store) Act(ctx context.Context, id order.ID) error {
+	return s.Write(ctx, func(tx *db.Tx) error { return trail.Append(ctx, tx, string(id)) })
 }
 
 // Write runs f in a transaction that it shares with other commands. It is the outbox.Writer of this context.

@@ -30,6 +30,14 @@ type Invoker interface {
 	//
 	// POST /v1/orders/{orderId}/cancel
 	CancelOrder(ctx context.Context, request OptCancellation, params CancelOrderParams) (CancelOrderRes, error)
+	// DriveOrder invokes driveOrder operation.
+	//
+	// Recovery drives pending orders on by itself, with growing pauses. This does so at once, and answers
+	// with what the order came to: it may still be pending. To drive an order twice at a time does no
+	// harm, and one that is not pending stays as it is.
+	//
+	// POST /v1/orders/{orderId}/drive
+	DriveOrder(ctx context.Context, params DriveOrderParams) (DriveOrderRes, error)
 	// FulfilOrder invokes fulfilOrder operation.
 	//
 	// A confirmed order, whole, becomes `fulfilled`; its units leave on hand and its money is captured by
@@ -181,6 +189,107 @@ func (c *Client) sendCancelOrder(ctx context.Context, request OptCancellation, p
 	}()
 
 	result, err := decodeCancelOrderResponse(resp)
+	if err != nil {
+		return res, errors.Wrap(err, "decode response")
+	}
+
+	return result, nil
+}
+
+// DriveOrder invokes driveOrder operation.
+//
+// Recovery drives pending orders on by itself, with growing pauses. This does so at once, and answers
+// with what the order came to: it may still be pending. To drive an order twice at a time does no
+// harm, and one that is not pending stays as it is.
+//
+// POST /v1/orders/{orderId}/drive
+func (c *Client) DriveOrder(ctx context.Context, params DriveOrderParams) (DriveOrderRes, error) {
+	res, err := c.sendDriveOrder(ctx, params)
+	return res, err
+}
+
+func (c *Client) sendDriveOrder(ctx context.Context, params DriveOrderParams) (res DriveOrderRes, err error) {
+
+	u := uri.Clone(c.requestURL(ctx))
+	var pathParts [3]string
+	pathParts[0] = "/v1/orders/"
+	{
+		// Encode "orderId" parameter.
+		e := uri.NewPathEncoder(uri.PathEncoderConfig{
+			Param:   "orderId",
+			Style:   uri.PathStyleSimple,
+			Explode: false,
+		})
+		if err := func() error {
+			return e.EncodeValue(conv.UUIDToString(params.OrderId))
+		}(); err != nil {
+			return res, errors.Wrap(err, "encode path")
+		}
+		encoded, err := e.Result()
+		if err != nil {
+			return res, errors.Wrap(err, "encode path")
+		}
+		pathParts[1] = encoded
+	}
+	pathParts[2] = "/drive"
+	uri.AddPathParts(u, pathParts[:]...)
+
+	q := uri.NewQueryEncoder()
+	{
+		// Encode "actor" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "actor",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.Actor.Get(); ok {
+				return e.EncodeValue(conv.StringToString(val))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	{
+		// Encode "reason" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "reason",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.Reason.Get(); ok {
+				return e.EncodeValue(conv.StringToString(val))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	u.RawQuery = q.Values().Encode()
+
+	r, err := ht.NewRequest(ctx, "POST", u)
+	if err != nil {
+		return res, errors.Wrap(err, "create request")
+	}
+
+	resp, err := c.cfg.Client.Do(r)
+	if err != nil {
+		return res, errors.Wrap(err, "do request")
+	}
+	body := resp.Body
+	defer func() {
+		// Drain the body to EOF before closing, so the underlying
+		// connection can be reused by the Transport regardless of the
+		// response status code. See https://github.com/ogen-go/ogen/issues/1670.
+		_, _ = io.Copy(io.Discard, body)
+		_ = body.Close()
+	}()
+
+	result, err := decodeDriveOrderResponse(resp)
 	if err != nil {
 		return res, errors.Wrap(err, "decode response")
 	}

@@ -130,6 +130,100 @@ func (s *Server) handleCancelOrderRequest(args [1]string, argsEscaped bool, w ht
 	}
 }
 
+// handleDriveOrderRequest handles driveOrder operation.
+//
+// Recovery drives pending orders on by itself, with growing pauses. This does so at once, and answers
+// with what the order came to: it may still be pending. To drive an order twice at a time does no
+// harm, and one that is not pending stays as it is.
+//
+// POST /v1/orders/{orderId}/drive
+func (s *Server) handleDriveOrderRequest(args [1]string, argsEscaped bool, w http.ResponseWriter, r *http.Request) {
+	statusWriter := &codeRecorder{ResponseWriter: w}
+	w = statusWriter
+	ctx := r.Context()
+
+	var (
+		err          error
+		opErrContext = ogenerrors.OperationContext{
+			Name: DriveOrderOperation,
+			ID:   "driveOrder",
+		}
+	)
+	params, err := decodeDriveOrderParams(args, argsEscaped, r)
+	if err != nil {
+		err = &ogenerrors.DecodeParamsError{
+			OperationContext: opErrContext,
+			Err:              err,
+		}
+		defer recordError("DecodeParams", err)
+		s.cfg.ErrorHandler(ctx, w, r, err)
+		return
+	}
+
+	var rawBody []byte
+
+	var response DriveOrderRes
+	if m := s.cfg.Middleware; m != nil {
+		mreq := middleware.Request{
+			Context:          ctx,
+			OperationName:    DriveOrderOperation,
+			OperationSummary: "Drive a pending order on",
+			OperationID:      "driveOrder",
+			Body:             nil,
+			RawBody:          rawBody,
+			Params: middleware.Parameters{
+				{
+					Name: "orderId",
+					In:   "path",
+				}: params.OrderId,
+				{
+					Name: "actor",
+					In:   "query",
+				}: params.Actor,
+				{
+					Name: "reason",
+					In:   "query",
+				}: params.Reason,
+			},
+			Raw: r,
+		}
+
+		type (
+			Request  = struct{}
+			Params   = DriveOrderParams
+			Response = DriveOrderRes
+		)
+		response, err = middleware.HookMiddleware[
+			Request,
+			Params,
+			Response,
+		](
+			m,
+			mreq,
+			unpackDriveOrderParams,
+			func(ctx context.Context, request Request, params Params) (response Response, err error) {
+				response, err = s.h.DriveOrder(ctx, params)
+				return response, err
+			},
+		)
+	} else {
+		response, err = s.h.DriveOrder(ctx, params)
+	}
+	if err != nil {
+		defer recordError("Internal", err)
+		s.cfg.ErrorHandler(ctx, w, r, err)
+		return
+	}
+
+	if err := encodeDriveOrderResponse(response, w); err != nil {
+		defer recordError("EncodeResponse", err)
+		if !errors.Is(err, ht.ErrInternalServerErrorResponse) {
+			s.cfg.ErrorHandler(ctx, w, r, err)
+		}
+		return
+	}
+}
+
 // handleFulfilOrderRequest handles fulfilOrder operation.
 //
 // A confirmed order, whole, becomes `fulfilled`; its units leave on hand and its money is captured by

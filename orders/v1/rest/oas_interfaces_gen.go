@@ -5,6 +5,10 @@ type CancelOrderRes interface {
 	cancelOrderRes()
 }
 
+type DriveOrderRes interface {
+	driveOrderRes()
+}
+
 type FulfilOrderRes interface {
 	fulfilOrderRes()
 }

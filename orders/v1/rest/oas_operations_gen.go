@@ -7,6 +7,7 @@ type OperationName = string
 
 const (
 	CancelOrderOperation      OperationName = "CancelOrder"
+	DriveOrderOperation       OperationName = "DriveOrder"
 	FulfilOrderOperation      OperationName = "FulfilOrder"
 	GetOrderOperation         OperationName = "GetOrder"
 	GetOrderTimelineOperation OperationName = "GetOrderTimeline"

@@ -893,6 +893,7 @@ func (s *Order) SetReturnedAt(val OptDateTime) {
 }
 
 func (*Order) cancelOrderRes() {}
+func (*Order) driveOrderRes()  {}
 func (*Order) fulfilOrderRes() {}
 func (*Order) getOrderRes()    {}
 func (*Order) returnOrderRes() {}
@@ -1460,6 +1461,7 @@ func (s *ProblemStatusCodeWithHeaders) SetResponse(val Problem) {
 }
 
 func (*ProblemStatusCodeWithHeaders) cancelOrderRes()      {}
+func (*ProblemStatusCodeWithHeaders) driveOrderRes()       {}
 func (*ProblemStatusCodeWithHeaders) fulfilOrderRes()      {}
 func (*ProblemStatusCodeWithHeaders) getOrderRes()         {}
 func (*ProblemStatusCodeWithHeaders) getOrderTimelineRes() {}

@@ -17,6 +17,14 @@ type Handler interface {
 	//
 	// POST /v1/orders/{orderId}/cancel
 	CancelOrder(ctx context.Context, req OptCancellation, params CancelOrderParams) (CancelOrderRes, error)
+	// DriveOrder implements driveOrder operation.
+	//
+	// Recovery drives pending orders on by itself, with growing pauses. This does so at once, and answers
+	// with what the order came to: it may still be pending. To drive an order twice at a time does no
+	// harm, and one that is not pending stays as it is.
+	//
+	// POST /v1/orders/{orderId}/drive
+	DriveOrder(ctx context.Context, params DriveOrderParams) (DriveOrderRes, error)
 	// FulfilOrder implements fulfilOrder operation.
 	//
 	// A confirmed order, whole, becomes `fulfilled`; its units leave on hand and its money is captured by

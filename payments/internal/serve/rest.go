@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/httpd"
+	"github.com/orderkeep/orderkeep/internal/trail"
 	"github.com/orderkeep/orderkeep/payments/internal/payment"
 	"github.com/orderkeep/orderkeep/payments/v1/rest"
 )
@@ -60,6 +61,7 @@ func (h *REST) CapturePayment(ctx context.Context, params rest.CapturePaymentPar
 
 // VoidPayment implements rest.Handler.
 func (h *REST) VoidPayment(ctx context.Context, params rest.VoidPaymentParams) (rest.VoidPaymentRes, error) {
+	ctx = trail.By(ctx, trail.VoidPayment, params.Actor.Value, params.Reason.Value)
 	p, err := h.payments.Void(ctx, params.OrderId.String())
 	return result(p, err)
 }

@@ -8,17 +8,19 @@ import (
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
+	"github.com/orderkeep/orderkeep/internal/trail"
 	"github.com/orderkeep/orderkeep/payments/internal/payment"
 )
 
 // command is one decision about one order's money, or a write of the outbox, or both in one transaction.
 type command struct {
-	ctx    context.Context // names the correlation and the cause of the events
+	ctx    context.Context // names the correlation and the cause of the events, and who does it by hand
 	order  string
 	decide func(*payment.Record) error
 	exec   func(*db.Tx) error
 
 	err   error // of decide: the command's answer, and nothing is changed
+	moved bool  // decide changed the payment's status
 	facts int
 }
 
@@ -35,7 +37,7 @@ func apply(tx *db.Tx, cmds []*command) error {
 	var events []outbox.Event
 	changed := map[string]bool{}
 	for _, c := range cmds {
-		c.err, c.facts = nil, 0
+		c.err, c.moved, c.facts = nil, false, 0
 		if c.decide == nil {
 			continue
 		}
@@ -56,7 +58,7 @@ func apply(tx *db.Tx, cmds []*command) error {
 		for _, f := range r.Facts {
 			events = append(events, event(c.ctx, f))
 		}
-		c.facts = len(r.Facts)
+		c.facts, c.moved = len(r.Facts), r.Payment.Status != before.Payment.Status
 		records[c.order], changed[c.order] = r, true
 	}
 	if err := write(tx, records, changed, known); err != nil {
@@ -66,6 +68,11 @@ func apply(tx *db.Tx, cmds []*command) error {
 		return err
 	}
 	for _, c := range cmds {
+		if c.moved {
+			if err := trail.Append(c.ctx, tx, c.order); err != nil {
+				return err
+			}
+		}
 		if c.exec != nil && c.err == nil {
 			if err := c.exec(tx); err != nil {
 				return err

@@ -429,6 +429,14 @@ func (s *Server) handleVoidPaymentRequest(args [1]string, argsEscaped bool, w ht
 					Name: "orderId",
 					In:   "path",
 				}: params.OrderId,
+				{
+					Name: "actor",
+					In:   "query",
+				}: params.Actor,
+				{
+					Name: "reason",
+					In:   "query",
+				}: params.Reason,
 			},
 			Raw: r,
 		}
