@@ -16,6 +16,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/node"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/payments/internal/payment"
+	"github.com/orderkeep/orderkeep/payments/internal/provider"
 	"github.com/orderkeep/orderkeep/payments/internal/provider/simulated"
 	"github.com/orderkeep/orderkeep/payments/internal/serve"
 	"github.com/orderkeep/orderkeep/payments/internal/store"
@@ -36,14 +37,14 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	provider, err := simulated.Open(ctx, env.ProviderDB, nil)
+	record, err := simulated.Open(ctx, env.ProviderDB, nil)
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	closeAll := func() error { return errors.Join(st.Close(), provider.Close()) }
+	closeAll := func() error { return errors.Join(st.Close(), record.Close()) }
 	relay := outbox.NewRelay("/payments", st.DB(), st.Write, env.Bus, env.Log)
 	st.Appended = relay.Wake
-	svc := payment.NewService(st, map[string]payment.Provider{simulated.Name: provider})
+	svc := payment.NewService(st, map[string]payment.Provider{simulated.Name: provider.Guard(record, env.Calls.Target(simulated.Name))})
 	inbox := outbox.NewInbox("payments", st.DB(), st.Write, serve.Consumers(svc, st.DecideWith), env.Log)
 	if err := env.Bus.Subscribe(inbox.Subscription()); err != nil {
 		return nil, errors.Join(err, closeAll())

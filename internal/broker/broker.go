@@ -23,6 +23,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 )
@@ -30,17 +31,10 @@ import (
 const (
 	// batchMost is as many events as a consumer stores at once, and as many as the relay publishes at once.
 	batchMost = 256
-	// openTimeout bounds one attempt to connect and to make what is missing.
-	openTimeout = 15 * time.Second
 	// awayTimeout is how long Publish waits for a broker that is away before it lets the relay say so.
 	awayTimeout = 10 * time.Second
-	// publishTimeout bounds one batch of the relay, so that a broker that takes and does not answer is found out.
-	publishTimeout = 15 * time.Second
 	// receiveTimeout bounds one attempt to store a batch. The database answers or refuses well within it.
 	receiveTimeout = 10 * time.Second
-	// retryFirst and retryMost space the attempts to connect, and those to store: full jitter up to a doubling bound.
-	retryFirst = 100 * time.Millisecond
-	retryMost  = 5 * time.Second
 	// steady is how long a connection has to hold before the next attempt counts as the first again.
 	steady = 10 * time.Second
 )
@@ -178,7 +172,7 @@ func (b *Bus) Publish(ctx context.Context, events []outbox.Event) error {
 	if err != nil {
 		return err
 	}
-	bounded, cancel := context.WithTimeout(ctx, publishTimeout)
+	bounded, cancel := context.WithTimeout(ctx, call.BrokerPublish.Timeout)
 	defer cancel()
 	err = s.publish(bounded, events)
 	if err == nil {
@@ -268,7 +262,7 @@ func (b *Bus) run() {
 
 // once connects, and serves the connection until it ends.
 func (b *Bus) once(connected func()) error {
-	ctx, cancel := context.WithTimeout(b.life, openTimeout)
+	ctx, cancel := context.WithTimeout(b.life, call.BrokerConnect.Timeout)
 	s, err := b.open(ctx)
 	cancel()
 	if err != nil {
@@ -361,9 +355,9 @@ func (i intake) take(ctx context.Context, events []outbox.Event) bool {
 // wants reports whether the consumer asked for a type of event.
 func (i intake) wants(eventType string) bool { return slices.Contains(i.Types, eventType) }
 
-// pause waits before the attempt after the nth.
+// pause waits before the attempt after the nth, to connect or to store.
 func pause(ctx context.Context, n int) {
-	t := time.NewTimer(rand.N(min(retryMost, retryFirst<<min(n, 10))) + 1)
+	t := time.NewTimer(rand.N(min(call.BrokerConnect.Most, call.BrokerConnect.First<<min(n-1, 10))) + 1)
 	defer t.Stop()
 	select {
 	case <-t.C:

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -37,7 +38,7 @@ type kafkaSession struct {
 func openKafka(ctx context.Context, a address, o options, log *slog.Logger) (session, error) {
 	s := &kafkaSession{link: newLink(), prefix: a.prefix, topic: a.prefix + ".events", sessionTimeout: o.sessionTimeout, log: log}
 	s.connect = []kgo.Opt{
-		kgo.SeedBrokers(a.hosts...), kgo.ClientID("orderkeep"), kgo.DialTimeout(5 * time.Second), kgo.RetryTimeout(publishTimeout),
+		kgo.SeedBrokers(a.hosts...), kgo.ClientID("orderkeep"), kgo.DialTimeout(5 * time.Second), kgo.RetryTimeout(call.BrokerPublish.Timeout),
 		kgo.DisableClientMetrics(),
 	}
 	if a.tls != nil {
@@ -190,7 +191,7 @@ func (s *kafkaSession) consume(ctx context.Context, in intake) error {
 // commit tells the group how far its events are stored. While the group is being shared out anew it does not listen: then
 // the events come again, and are ignored.
 func (s *kafkaSession) commit(ctx context.Context, group *kgo.Client, records []*kgo.Record) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), call.BrokerPublish.Timeout)
 	defer cancel()
 	err := group.CommitRecords(ctx, records...)
 	for _, passing := range []error{kerr.RebalanceInProgress, kerr.IllegalGeneration, kerr.UnknownMemberID} {

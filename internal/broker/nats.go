@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
@@ -79,7 +80,7 @@ func lostBy(err error) error {
 func (s *natsSession) prepare(ctx context.Context, replicas int) error {
 	var err error
 	// A batch of each context's relay may be under way.
-	if s.js, err = jetstream.New(s.conn, jetstream.WithPublishAsyncMaxPending(16*batchMost), jetstream.WithDefaultTimeout(openTimeout)); err != nil {
+	if s.js, err = jetstream.New(s.conn, jetstream.WithPublishAsyncMaxPending(16*batchMost), jetstream.WithDefaultTimeout(call.BrokerConnect.Timeout)); err != nil {
 		return err
 	}
 	stream, err := s.js.Stream(ctx, s.prefix)

@@ -561,12 +561,12 @@ func TestTable(t *testing.T) {
 			}
 		}
 	}
-	page, err := os.ReadFile("../../docs/calls.md")
+	page, err := os.ReadFile("../../docs/resilience.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(page), call.Document()) {
-		t.Errorf("docs/calls.md and the code do not agree; the table is now:\n\n%s", call.Document())
+		t.Errorf("docs/resilience.md and the code do not agree; the table is now:\n\n%s", call.Document())
 	}
 }
 

@@ -11,7 +11,8 @@ import (
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 )
 
-// Edges are all guarded calls of one process. They are safe for concurrent use; a nil *Edges has none.
+// Edges are all guarded calls of one process. They are safe for concurrent use. A nil *Edges has none, and each target of it
+// stands alone.
 type Edges struct {
 	table   Table
 	log     *slog.Logger
@@ -29,6 +30,9 @@ func NewEdges(policies Table, log *slog.Logger, metrics *telemetry.Metrics) *Edg
 
 // Target returns the guards of one target: all who call it share them.
 func (e *Edges) Target(name string) *Target {
+	if e == nil {
+		return New(name, slog.New(slog.DiscardHandler))
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, t := range e.targets {
@@ -37,6 +41,7 @@ func (e *Edges) Target(name string) *Target {
 		}
 	}
 	t := &Target{name: name, edges: e, guards: map[string]*guard{}}
+	t.use(Policy.plain)
 	e.targets = append(e.targets, t)
 	return t
 }
@@ -112,8 +117,9 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 		InFlight       int     `json:"inFlight"`
 		OpenAfter      int     `json:"openAfter"` // failures in a row
 		OpenForSeconds float64 `json:"openForSeconds"`
+		Fallback       string  `json:"fallback"`
 		Why            string  `json:"why"`
-	}{p.Timeout.Seconds(), p.Attempts, p.InFlight, p.OpenAfter, p.OpenFor.Seconds(), p.Why})
+	}{p.Timeout.Seconds(), p.Attempts, p.InFlight, p.OpenAfter, p.OpenFor.Seconds(), p.Fallback, p.Why})
 }
 
 // figures are what an edge counts, for the process's metrics.

@@ -51,7 +51,7 @@ func TestStatesAreOfTheWiresInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := `{"edge":"inventory/Reserve","target":"inventory","method":"/orderkeep.inventory.v1.InventoryService/Reserve","breaker":"closed","calls":3,"failures":0,"inFlight":0,"repeats":0,` +
-		`"policy":{"timeoutSeconds":5,"attempts":3,"inFlight":1024,"openAfter":10,"openForSeconds":1,"why":"the customer waits; named by the order, so a repeat gets the first answer"}}`; string(text) != want {
+		`"policy":{"timeoutSeconds":5,"attempts":3,"inFlight":1024,"openAfter":10,"openForSeconds":1,"fallback":"503, the order is not taken","why":"the customer waits; named by the order, so a repeat gets the first answer"}}`; string(text) != want {
 		t.Errorf("got  %s\nwant %s", text, want)
 	}
 	if again := e.Target("inventory"); len(again.States()) != 5 {
@@ -60,6 +60,9 @@ func TestStatesAreOfTheWiresInUse(t *testing.T) {
 	var none *call.Edges
 	if reset, err := none.Reset(); len(none.States()) != 0 || len(reset) != 0 || err != nil {
 		t.Errorf("no edges have states, or %v", err)
+	}
+	if err := none.Target("simulated").Do(t.Context(), "Void", func(context.Context) error { return nil }); err != nil {
+		t.Errorf("a target that stands alone: %v", err)
 	}
 }
 

@@ -27,15 +27,22 @@ type guard struct {
 	log        *slog.Logger
 	figures    *figures
 	inFlight   atomic.Int64
-	repeats    atomic.Int64  // of those in flight
-	stranger   atomic.Bool   // the peer did not speak the contract when it was asked last
-	cuts       atomic.Uint64 // times that the peer was found cut off
+	repeats    atomic.Int64          // of those in flight
+	stranger   atomic.Bool           // the peer did not speak the contract when it was asked last
+	cuts       atomic.Uint64         // times that the peer was found cut off
+	failed     atomic.Pointer[error] // why the last call failed that counts as the peer's failure
 }
 
 // refusal marks an error that the guard made itself: the peer was not asked.
 type refusal struct{ why string }
 
 func (r refusal) Error() string { return r.why }
+
+// NotSent reports whether an error says that the call was held back here, so that the peer knows nothing of it.
+func NotSent(err error) bool {
+	var own refusal
+	return errors.As(err, &own)
+}
 
 func newGuard(p Policy, log *slog.Logger, m *telemetry.Metrics) *guard {
 	g := &guard{policy: p, seats: bulkhead.New[any](uint(p.InFlight)), log: log}
@@ -45,7 +52,7 @@ func newGuard(p Policy, log *slog.Logger, m *telemetry.Metrics) *guard {
 			if e.NewState == circuitbreaker.ClosedState {
 				forget(g.rate)
 			}
-			log.Warn("circuit breaker", "target", p.Target, "method", p.Method, "from", e.OldState.String(), "to", e.NewState.String())
+			g.tell(e.OldState, e.NewState)
 		}).Build()
 	g.rate = circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(failureRate, failureCalls, failureWindow).
 		OnOpen(func(circuitbreaker.StateChangedEvent) { g.gate.Open() }).Build()
@@ -59,6 +66,20 @@ func newGuard(p Policy, log *slog.Logger, m *telemetry.Metrics) *guard {
 			ReturnLastFailure().Build())
 	}
 	return g
+}
+
+// tell logs an outage once when it begins, and once when it is over: its probes, one a second, are for whoever looks closer.
+func (g *guard) tell(from, to circuitbreaker.State) {
+	level := slog.LevelDebug
+	args := []any{"target", g.policy.Target, "method", g.policy.Method, "from", from.String(), "to", to.String()}
+	switch why := g.failed.Load(); {
+	case to == circuitbreaker.ClosedState:
+		level = slog.LevelInfo
+	case from == circuitbreaker.ClosedState && why != nil:
+		level = slog.LevelWarn
+		args = append(args, "error", *why, "meanwhile", g.policy.Fallback)
+	}
+	g.log.Log(context.Background(), level, "circuit breaker", args...)
 }
 
 // do runs call by the policy. call returns faults.
@@ -138,6 +159,7 @@ func (g *guard) record(ctx context.Context, err error, took time.Duration, cuts 
 		g.figures.failed.Inc()
 	case fault.KindOf(err) == fault.Unavailable && !errors.Is(err, fault.ErrContract):
 		g.figures.failed.Inc()
+		g.failed.Store(&err)
 		g.gate.RecordFailure()
 		g.rate.RecordFailure()
 	default:
@@ -181,11 +203,7 @@ func (g *guard) unavailable(cause error) *fault.Error {
 // back. Overload says so, and is not made worse.
 func repeatable(err error) bool {
 	f := fault.Of(err)
-	if f == nil || f.Kind != fault.Unavailable || f.RetryAfter > 0 {
-		return false
-	}
-	var own refusal
-	return !errors.As(err, &own)
+	return f != nil && f.Kind == fault.Unavailable && f.RetryAfter == 0 && !NotSent(err)
 }
 
 func (g *guard) state() State {

@@ -27,6 +27,15 @@ type Target struct {
 // New returns a target by itself, for a caller that calls nobody else. Changes of the breakers are logged to log.
 func New(name string, log *slog.Logger) *Target { return NewEdges(Policies(), log, nil).Target(name) }
 
+// Do runs f as a call of a method that goes over no wire of this package: under the policy that the table has for it. f
+// returns faults; what is no fault says nothing about the target's health, except that its time is up or its caller gone.
+func (t *Target) Do(ctx context.Context, method string, f func(context.Context) error) error {
+	return t.guard(method).do(ctx, f)
+}
+
+// Policy returns the policy in force for a method.
+func (t *Target) Policy(method string) Policy { return t.guard(method).policy }
+
 // guard returns the guard of a method; of one that the table does not name, it makes it.
 func (t *Target) guard(method string) *guard {
 	t.mu.RLock()

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/rate"
 )
@@ -17,7 +18,7 @@ import (
 // limited is a server that lets each client in twice an hour.
 func limited(t *testing.T, c httpd.Clients) *httpd.Server {
 	t.Helper()
-	l, err := rate.New(rate.Limit{Requests: 2, Period: time.Hour}, "", "", slog.New(slog.DiscardHandler))
+	l, err := rate.New(rate.Limit{Requests: 2, Period: time.Hour}, "", "", call.NewEdges(call.Policies(), slog.New(slog.DiscardHandler), nil))
 	if err != nil {
 		t.Fatal(err)
 	}

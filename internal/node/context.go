@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/audit"
+	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
@@ -40,6 +41,7 @@ type Env struct {
 	Bus        outbox.Bus
 	// Backlog is the longest that a write would wait in those of the contexts which run in this process; nil if nobody looks.
 	Backlog func(contexts ...string) time.Duration
+	Calls   *call.Edges        // of the process: for what it calls that is no context
 	Metrics *telemetry.Metrics // of the process: a context's own have the label context
 	Log     *slog.Logger
 }

@@ -49,7 +49,7 @@ func newNode(cfg Config, contexts []Context, log *slog.Logger) *node {
 func (n *node) open(ctx context.Context) error {
 	if n.cfg.RateLimit != (rate.Limit{}) {
 		var err error
-		if n.rate, err = rate.New(n.cfg.RateLimit, strings.Join(names(n.contexts), "+"), n.cfg.RedisURL, n.log); err != nil {
+		if n.rate, err = rate.New(n.cfg.RateLimit, strings.Join(names(n.contexts), "+"), n.cfg.RedisURL, n.calls); err != nil {
 			return err
 		}
 		n.hangUp = append(n.hangUp, n.rate.Close)
@@ -72,7 +72,7 @@ func (n *node) open(ctx context.Context) error {
 	for i, c := range n.contexts {
 		wait.Go(func() {
 			services[i], failures[i] = openContext(ctx, c, Env{
-				DB: n.cfg.Database(c.Name), Data: n.cfg.Data, ProviderDB: n.cfg.Database(provider), Peers: peers[c.Name], Bus: bus, Backlog: n.backlog, Metrics: n.metrics, Log: n.log.With("context", c.Name),
+				DB: n.cfg.Database(c.Name), Data: n.cfg.Data, ProviderDB: n.cfg.Database(provider), Peers: peers[c.Name], Bus: bus, Backlog: n.backlog, Calls: n.calls, Metrics: n.metrics, Log: n.log.With("context", c.Name),
 			})
 		})
 	}

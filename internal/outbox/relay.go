@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/lab"
 )
@@ -38,7 +39,7 @@ func every(d *db.DB, alone time.Duration) time.Duration {
 
 // relayBackoff spaces the attempts while the bus or the database is away: soon enough after a hiccup, and no load on
 // what is down for long.
-var relayBackoff = backoff{first: 50 * time.Millisecond, factor: 2, most: 30 * time.Second}
+var relayBackoff = backoff{first: call.BrokerPublish.First, factor: 2, most: call.BrokerPublish.Most}
 
 // Each of these goes by a partial index, so that it costs the same however much was published before.
 const (

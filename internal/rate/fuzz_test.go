@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/rate"
 )
 
@@ -28,7 +29,7 @@ func FuzzLimit(f *testing.F) {
 		if l == (rate.Limit{}) {
 			return
 		}
-		if _, err := rate.New(l, "", "", slog.New(slog.DiscardHandler)); err != nil {
+		if _, err := rate.New(l, "", "", call.NewEdges(call.Policies(), slog.New(slog.DiscardHandler), nil)); err != nil {
 			t.Errorf("%q makes no limiter: %v", text, err)
 		}
 	})

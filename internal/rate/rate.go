@@ -10,15 +10,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-redis/redis_rate/v10"
+	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
@@ -80,12 +79,11 @@ type Decision struct {
 type Limiter struct {
 	limit Limit
 	local throttled.RateLimiterCtx
-	log   *slog.Logger
 
 	service string
 	redis   *redis.Client // nil without one
 	shared  *redis_rate.Limiter
-	away    atomic.Int64 // when Redis is asked again, Unix nanoseconds; 0 while it answers
+	target  *call.Target // Redis, with the policy of internal/call
 }
 
 const (
@@ -95,11 +93,8 @@ const (
 	// casAttempts is how often requests of one client that come at the same instant try to count themselves: as many as
 	// there can be connections at once, and then some.
 	casAttempts = 10_000
-	// patience is how long a request waits for Redis. It is on the same network, where it answers in a millisecond even
-	// when it is busy; a quarter of a second also bears a machine that is.
-	patience = 250 * time.Millisecond
-	// pause is how long Redis is left alone after it failed, so that an outage costs one request a second its patience.
-	pause = time.Second
+	// allow is the one call to Redis, by its name in the table of policies.
+	allow = "Allow"
 )
 
 // ErrURL says what a Redis URL looks like. It does not repeat the one given, which may hold a password.
@@ -118,8 +113,8 @@ func CheckURL(redisURL string) error {
 }
 
 // New makes a limiter for a limit that is not zero. redisURL may be empty. Redis need not be there yet. Those of one service count
-// together there; another service may use the same Redis.
-func New(limit Limit, service, redisURL string, log *slog.Logger) (*Limiter, error) {
+// together there; another service may use the same Redis. Calls to it are among the edges, as redis/Allow.
+func New(limit Limit, service, redisURL string, edges *call.Edges) (*Limiter, error) {
 	store, err := memstore.NewCtx(clients)
 	if err != nil {
 		return nil, fmt.Errorf("rate limit: %w", err)
@@ -130,7 +125,7 @@ func New(limit Limit, service, redisURL string, log *slog.Logger) (*Limiter, err
 		return nil, fmt.Errorf("rate limit: %w", err)
 	}
 	local.SetMaxCASAttemptsLimit(casAttempts)
-	l := &Limiter{limit: limit, local: local, log: log}
+	l := &Limiter{limit: limit, local: local}
 	if redisURL == "" {
 		return l, nil
 	}
@@ -138,8 +133,10 @@ func New(limit Limit, service, redisURL string, log *slog.Logger) (*Limiter, err
 	if err != nil {
 		return nil, ErrURL
 	}
+	l.target = edges.Target("redis")
+	patience := l.target.Policy(allow).Timeout
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = patience, patience, patience, patience
-	o.MaxRetries = -1 // a limit is not worth a second attempt
+	o.MaxRetries, o.DialerRetries = -1, 1 // a limit is not worth a second attempt
 	o.ContextTimeoutEnabled = true
 	logging.Disable() // it writes a line for each attempt past our log, which has the outage once
 	l.service, l.redis = service, redis.NewClient(o)
@@ -166,7 +163,7 @@ func (l *Limiter) Ready(ctx context.Context) error {
 	if l.redis == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, l.target.Policy(allow).Timeout)
 	defer cancel()
 	if err := l.redis.Ping(ctx).Err(); err != nil {
 		return errAway.Because(err)
@@ -176,7 +173,7 @@ func (l *Limiter) Ready(ctx context.Context) error {
 
 // Take counts one request of a client and decides about it.
 func (l *Limiter) Take(ctx context.Context, client string) Decision {
-	if l.shared != nil && l.due() {
+	if l.shared != nil {
 		if d, ok := l.takeShared(ctx, client); ok {
 			return d
 		}
@@ -189,29 +186,19 @@ func (l *Limiter) Take(ctx context.Context, client string) Decision {
 	return Decision{OK: !limited, Remaining: r.Remaining, Reset: max(0, r.ResetAfter), Retry: max(0, r.RetryAfter)}
 }
 
-// due reports whether Redis is to be asked. Of many requests after a pause, one does.
-func (l *Limiter) due() bool {
-	again := l.away.Load()
-	if again == 0 {
-		return true
-	}
-	now := time.Now().UnixNano()
-	return now >= again && l.away.CompareAndSwap(again, now+int64(pause))
-}
-
+// takeShared counts in Redis, unless it is away.
 func (l *Limiter) takeShared(ctx context.Context, client string) (Decision, bool) {
+	var r *redis_rate.Result
 	// The client's going away says nothing about Redis.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
-	r, err := l.shared.Allow(ctx, l.service+" "+client, redis_rate.Limit{Rate: l.limit.Requests, Burst: l.limit.Requests, Period: l.limit.Period})
-	if err != nil {
-		if l.away.Swap(time.Now().Add(pause).UnixNano()) == 0 { // once for an outage
-			l.log.WarnContext(ctx, "Redis does not answer: rate limits count in each replica by itself until it does", "error", err)
+	err := l.target.Do(context.WithoutCancel(ctx), allow, func(ctx context.Context) error {
+		var err error
+		if r, err = l.shared.Allow(ctx, l.service+" "+client, redis_rate.Limit{Rate: l.limit.Requests, Burst: l.limit.Requests, Period: l.limit.Period}); err != nil {
+			return errAway.Because(err)
 		}
+		return nil
+	})
+	if err != nil {
 		return Decision{}, false
-	}
-	if l.away.Swap(0) != 0 {
-		l.log.InfoContext(ctx, "Redis answers again: rate limits are shared")
 	}
 	return Decision{OK: r.Allowed > 0, Remaining: r.Remaining, Reset: max(0, r.ResetAfter), Retry: max(0, r.RetryAfter)}, true
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/telemetry/telemetrytest"
 
+	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/rate"
 	"github.com/orderkeep/orderkeep/internal/rate/ratetest"
@@ -23,7 +24,7 @@ func limiter(t *testing.T, l rate.Limit, redisURL string, log *slog.Logger) *rat
 
 func limiterOf(t *testing.T, service string, l rate.Limit, redisURL string, log *slog.Logger) *rate.Limiter {
 	t.Helper()
-	r, err := rate.New(l, service, redisURL, log)
+	r, err := rate.New(l, service, redisURL, call.NewEdges(call.Policies(), log, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +120,7 @@ func TestRedisAwayIsNoReasonToFail(t *testing.T) {
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("200 requests without Redis took %s", took)
 	}
-	if n := strings.Count(log.String(), "does not answer"); n != 1 {
+	if n := strings.Count(log.String(), "from=closed to=open"); n != 1 {
 		t.Errorf("the outage is in the log %d times", n)
 	}
 	ratetest.Restart(t, url)
@@ -130,7 +131,7 @@ func TestRedisAwayIsNoReasonToFail(t *testing.T) {
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 	giveUp := time.After(30 * time.Second)
-	for log.Count("answers again") == 0 { // Redis is asked once a second
+	for log.Count("to=closed") == 0 { // Redis is asked once a second
 		select {
 		case <-again.C:
 			l.Take(t.Context(), "c")
@@ -140,6 +141,29 @@ func TestRedisAwayIsNoReasonToFail(t *testing.T) {
 	}
 	if got := take(t, 5, "b", l); got != 0 {
 		t.Errorf("%d requests were let in that the other replica has counted", got)
+	}
+}
+
+// Each request would wait for a Redis that is away: the first that did is enough.
+func TestOneFailureIsEnoughToLeaveRedisAlone(t *testing.T) {
+	t.Parallel()
+	var log telemetrytest.Log
+	edges := call.NewEdges(call.Policies(), slog.New(slog.NewTextHandler(&log, nil)), nil)
+	l, err := rate.New(ten, "shop", "redis://127.0.0.1:1", edges)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	if d := l.Take(t.Context(), "a"); !d.OK || d.Remaining != 9 {
+		t.Errorf("%+v", d)
+	}
+	if s := edges.States(); len(s) != 1 || s[0].Edge != "redis/Allow" || s[0].Breaker != "open" || s[0].Failures != 1 {
+		t.Errorf("%+v", s)
+	}
+	for _, says := range []string{"target=redis", "refused", `meanwhile="each process counts for itself"`} {
+		if log.Count(says) != 1 {
+			t.Errorf("the log does not say %s:\n%s", says, &log)
+		}
 	}
 }
 

@@ -158,7 +158,7 @@ func moves(cmds []*command)`},
 	{
 		Name:  "retry of a call without key",
 		Wrong: "a foreign Inventory that knows no keys is asked twice for one line, and holds twice as much",
-		Edits: []Edit{{"internal/call/policy.go", `Method: "POST /reserve", Timeout: 5 * time.Second, Attempts: 1,`, `Method: "POST /reserve", Timeout: 5 * time.Second, Attempts: 3,`}},
+		Edits: []Edit{{"internal/call/table.go", `Method: "POST /reserve", Timeout: 5 * time.Second, Attempts: 1,`, `Method: "POST /reserve", Timeout: 5 * time.Second, Attempts: 3,`}},
 		By:    unit("./internal/call", "TestREST").saying("sends_what_a_foreign_peer_would_do_twice_once"),
 	},
 	{

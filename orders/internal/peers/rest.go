@@ -22,7 +22,7 @@ import (
 // /reserve, and spoken to in that contract from then on: one call a line, SKUs summed. That contract has no release, no
 // answer to how many there are, and no way to ask for the first answer again: what was reserved before a later line is refused
 // stays reserved there, and so does what a repeat after a crash reserves a second time, unless that Inventory honours the
-// Idempotency-Key that each call carries (order id and SKU). What it took is in the order's Kept, SKU by SKU; docs/calls.md
+// Idempotency-Key that each call carries (order id and SKU). What it took is in the order's Kept, SKU by SKU; docs/resilience.md
 // has the limits.
 type RESTStock struct {
 	c      *inventoryrest.Client

@@ -45,10 +45,6 @@ type Request struct {
 	Token    string
 }
 
-// attemptTimeout is how long the provider has for one call. Three seconds is longer than a card network's slow day
-// and short enough for a customer who waits; after it the outcome is unknown and the order goes on as pending.
-const attemptTimeout = 3 * time.Second
-
 // maxToken is the contract's.
 const maxToken = 255
 
@@ -56,12 +52,12 @@ const maxToken = 255
 type Service struct {
 	store     Store
 	providers map[string]Provider
-	timeout   time.Duration
 }
 
-// NewService returns the operations over a store and the providers by name.
+// NewService returns the operations over a store and the providers by name. How long a provider has for an answer is its own to
+// say, or that of what stands around it.
 func NewService(s Store, providers map[string]Provider) *Service {
-	return &Service{store: s, providers: providers, timeout: attemptTimeout}
+	return &Service{store: s, providers: providers}
 }
 
 // Payment returns an order's payment. ErrNotFound if there is none.
@@ -200,8 +196,6 @@ func (s *Service) ask(ctx context.Context, c Call) (Outcome, error) {
 	if !ok {
 		return Outcome{}, fmt.Errorf("provider %q is not configured any more: %w", c.Provider, ErrUnavailable)
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
 	switch c.Step {
 	case StepCapture:
 		return p.Capture(ctx, c.Charge.Key)

@@ -93,7 +93,6 @@ const (
 func (w *world) start(name string) {
 	p := &process{world: w}
 	p.payments = NewService(p, map[string]Provider{sim: p})
-	p.payments.timeout = time.Hour
 	w.waiting = slices.DeleteFunc(slices.Clone(w.waiting), func(x string) bool { return x == name })
 	w.running = append(w.running, p)
 	p.Actor = explore.Go(name, func(a *explore.Actor) {
