@@ -20,7 +20,7 @@ func main() {
 	flag.IntVar(&o.rate, "rate", 100, "free orders, and as many reads, in a second, which are measured")
 	flag.DurationVar(&o.time, "d", 5*time.Second, "how long is measured without the others")
 	flag.StringVar(&o.program, "program", "", "an orderkeep that is built already")
-	flag.StringVar(&o.policies, "call-policy", "inventory/Reserve in-flight=4096,payments/Authorize in-flight=16384", "as serve has it; what is past its bounds is answered 202 at once, and does not wait")
+	flag.StringVar(&o.policies, "call-policy", "", "as serve has it; what is past its bounds is answered 202 at once, and does not wait")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench/slow:", err)

@@ -34,7 +34,10 @@ type server struct {
 }
 
 func serve(program, data, policies string) (*server, error) {
-	s := &server{cmd: exec.Command(program, "serve", "--data", data, "--listen", "127.0.0.1:0", "--call-policy", policies)}
+	s := &server{cmd: exec.Command(program, "serve", "--data", data, "--listen", "127.0.0.1:0")}
+	if policies != "" {
+		s.cmd.Args = append(s.cmd.Args, "--call-policy", policies)
+	}
 	log, err := s.cmd.StderrPipe()
 	if err != nil {
 		return nil, err

@@ -51,7 +51,7 @@ func TestStatesAreOfTheWiresInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := `{"edge":"inventory/Reserve","target":"inventory","method":"/orderkeep.inventory.v1.InventoryService/Reserve","breaker":"closed","calls":3,"failures":0,"inFlight":0,"repeats":0,` +
-		`"policy":{"timeoutSeconds":5,"attempts":3,"inFlight":1024,"openAfter":10,"openForSeconds":1,"fallback":"503, the order is not taken","why":"the customer waits; named by the order, so a repeat gets the first answer"}}`; string(text) != want {
+		`"policy":{"timeoutSeconds":5,"attempts":3,"inFlight":4096,"openAfter":10,"openForSeconds":1,"fallback":"503, the order is not taken","why":"the customer waits; named by the order, so a repeat gets the first answer"}}`; string(text) != want {
 		t.Errorf("got  %s\nwant %s", text, want)
 	}
 	if again := e.Target("inventory"); len(again.States()) != 5 {
@@ -155,7 +155,7 @@ func TestFigures(t *testing.T) {
 			`orderkeep_call_breaker_state{target="inventory",method="Reserve"} 0`,
 			`orderkeep_call_breaker_state{target="inventory",method="Unknown"} 2`,
 			`orderkeep_calls_in_flight{target="inventory",method="Reserve"} 0`,
-			`orderkeep_calls_in_flight_limit{target="inventory",method="Reserve"} 1024`,
+			`orderkeep_calls_in_flight_limit{target="inventory",method="Reserve"} 4096`,
 		)
 	})
 }

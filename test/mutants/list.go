@@ -3,6 +3,9 @@ package mutants
 // oneProcess is the fault lab's short run of one process.
 var oneProcess = Catcher{Package: "./test/faults", Run: "TestOneProcess", Seeds: 3}
 
+// crashPoints is its short run of crashes where random kills seldom hit.
+var crashPoints = Catcher{Package: "./test/faults", Run: "TestCrashPoints", Seeds: 3}
+
 // All lists the mutants.
 var All = []Mutant{
 	{
@@ -63,7 +66,7 @@ func moves(cmds []*command)`},
 			{"internal/outbox/relay.go", "	if len(waiting.wanted) > 0 {\n", "	if err := r.mark(ctx, waiting.seqs); err != nil {\n		return 0, err\n	}\n	lab.Point(\"relay.marked\")\n	if len(waiting.wanted) > 0 {\n"},
 			{"internal/outbox/relay.go", "		lab.Point(\"relay.published\")\n	}\n	if err := r.mark(ctx, waiting.seqs); err != nil {\n		return 0, err\n	}\n", "		lab.Point(\"relay.published\")\n	}\n"},
 		},
-		By: oneProcess.saying("events_arrive"),
+		By: crashPoints.saying("events_arrive"),
 	},
 	{
 		Name:  "acknowledged before it is stored",
@@ -112,7 +115,7 @@ func moves(cmds []*command)`},
 	return nil
 }
 `, "}\n"}},
-		By: oneProcess.saying("verify_is_clean"),
+		By: crashPoints.saying("verify_is_clean"),
 	},
 	{
 		Name:  "expiry only by the sweeper",
