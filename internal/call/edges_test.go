@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,9 +168,9 @@ func TestFiguresOfRepeats(t *testing.T) {
 		m := telemetry.NewMetrics()
 		e := call.NewEdges(call.Policies(), slog.New(slog.DiscardHandler), m)
 		release := make(chan struct{})
-		calls := 0
+		var calls atomic.Int64
 		conn := e.Target("payments").Conn(peer(func(context.Context, string) error {
-			if calls++; calls <= 8 { // too few for the breaker
+			if calls.Add(1) <= 8 { // too few for the breaker
 				return errDown
 			}
 			<-release

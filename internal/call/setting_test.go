@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,19 +97,19 @@ func TestSettingHolds(t *testing.T) {
 			t.Fatal(err)
 		}
 		e := call.NewEdges(table, slog.New(slog.DiscardHandler), nil)
-		sent := 0
-		conn := e.Target("inventory").Conn(peer(func(ctx context.Context, _ string) error { sent++; <-ctx.Done(); return ctx.Err() }))
+		var sent atomic.Int64
+		conn := e.Target("inventory").Conn(peer(func(ctx context.Context, _ string) error { sent.Add(1); <-ctx.Done(); return ctx.Err() }))
 		start := time.Now()
-		if f := fault.Of(conn.Invoke(t.Context(), reserve, nil, nil)); f.Code != "deadline_exceeded" || sent != 2 || time.Since(start) < 4*time.Second || time.Since(start) > 5*time.Second {
-			t.Errorf("%v after %d attempts and %v", f, sent, time.Since(start))
+		if f := fault.Of(conn.Invoke(t.Context(), reserve, nil, nil)); f.Code != "deadline_exceeded" || sent.Load() != 2 || time.Since(start) < 4*time.Second || time.Since(start) > 5*time.Second {
+			t.Errorf("%v after %d attempts and %v", f, sent.Load(), time.Since(start))
 		}
 		done := make(chan error, 3)
 		for range 3 {
 			go func() { done <- conn.Invoke(t.Context(), reserve, nil, nil) }()
 		}
 		synctest.Wait()
-		if err := conn.Invoke(t.Context(), reserve, nil, nil); sent != 5 || fault.Of(err).Code != "inventory_unavailable" {
-			t.Errorf("the fourth at once: %v after %d", err, sent)
+		if err := conn.Invoke(t.Context(), reserve, nil, nil); sent.Load() != 5 || fault.Of(err).Code != "inventory_unavailable" {
+			t.Errorf("the fourth at once: %v after %d", err, sent.Load())
 		}
 		for range 3 {
 			<-done
@@ -117,15 +118,15 @@ func TestSettingHolds(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		time.Sleep(30 * time.Second)
-		before := sent
+		before := sent.Load()
 		_ = conn.Invoke(t.Context(), reserve, nil, nil)
-		if sent != before {
+		if sent.Load() != before {
 			t.Error("the breaker let a probe through within half a minute of one")
 		}
 		time.Sleep(50 * time.Second)
 		_ = conn.Invoke(t.Context(), reserve, nil, nil)
-		if sent != before+1 {
-			t.Errorf("%d probes after a minute", sent-before)
+		if sent.Load() != before+1 {
+			t.Errorf("%d probes after a minute", sent.Load()-before)
 		}
 	})
 }
