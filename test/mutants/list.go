@@ -180,7 +180,7 @@ func moves(cmds []*command)`},
 		return err
 	}
 	err := b.db.Write(context.Background(), run)
-	if err != nil && len(batch) > 1`}, {"internal/db/batch.go", "	\"sync\"\n", "	\"sync\"\n	\"time\"\n"}},
+	if err != nil && len(batch) > 1`}},
 		By: oneProcess.saying("reads_see_it"),
 	},
 	{

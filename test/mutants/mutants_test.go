@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -17,12 +18,23 @@ const allEnv = "ORDERKEEP_MUTANTS"
 
 const root = "../.."
 
-// Every mutant changes what is there.
+// Every mutant changes what is there, into something that compiles.
 func TestMutantsFitTheSource(t *testing.T) {
 	t.Parallel()
 	for _, m := range mutants.All {
-		if _, err := m.Overlay(root, t.TempDir()); err != nil {
+		overlay, err := m.Overlay(root, t.TempDir())
+		if err != nil {
 			t.Error(err)
+			continue
+		}
+		args := []string{"build", "-tags", "faults", "-overlay", overlay}
+		for _, e := range m.Edits {
+			args = append(args, "./"+path.Dir(e.File))
+		}
+		build := exec.Command("go", args...)
+		build.Dir = root
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Errorf("mutant %q: %v\n%s", m.Name, err, out)
 		}
 		if m.By.Run == "" || m.By.Says == "" {
 			t.Errorf("mutant %q: nobody is to catch it", m.Name)
