@@ -227,12 +227,16 @@ func (d *dev) ends(t *testing.T, end func() error) {
 		t.Fatal("it does not end")
 	}
 	for _, name := range []string{"orders", "inventory", "payments"} {
-		if d.says(name, "draining") == 0 || d.says(name, "stopped") == 0 {
+		if d.says(name, "draining") == 0 {
 			t.Errorf("%s did not drain", name)
 		}
 	}
 	for _, name := range []string{"orders", "inventory", "payments", "broker"} {
-		if n, m := d.says(name, "ended with status"), d.says(name, "ended with status 0"); n == 0 || n != m {
+		// The program's own last word. The shell's about its status comes after it, and on a busy machine too late for who passes it on.
+		if d.says(name, "stopped") == 0 {
+			t.Errorf("%s did not end well", name)
+		}
+		if n, m := d.says(name, "ended with status"), d.says(name, "ended with status 0"); n != m {
 			t.Errorf("%s ended %d times, %d times well", name, n, m)
 		}
 	}
