@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -65,8 +67,16 @@ type times struct {
 
 type result struct{ orders, reads times }
 
-// measure asks at a rate for a time, or until a channel is closed.
-func (c *client) measure(rate int, d time.Duration, until <-chan struct{}) result {
+// measure asks at a rate until an instant.
+func (c *client) measure(rate int, until time.Time) result {
+	over := make(chan struct{})
+	timer := time.AfterFunc(time.Until(until), func() { close(over) })
+	defer timer.Stop()
+	return c.measureUntil(rate, over)
+}
+
+// measureUntil asks at a rate until a channel is closed.
+func (c *client) measureUntil(rate int, over <-chan struct{}) result {
 	var r result
 	var mu sync.Mutex
 	var asked sync.WaitGroup
@@ -80,15 +90,10 @@ func (c *client) measure(rate int, d time.Duration, until <-chan struct{}) resul
 			into.bad++
 		}
 	}
-	if until == nil {
-		done := make(chan struct{})
-		time.AfterFunc(d, func() { close(done) })
-		until = done
-	}
 	step := time.Second / time.Duration(rate)
 	for due := time.Now(); ; due = due.Add(step) {
 		select {
-		case <-until:
+		case <-over:
 			asked.Wait()
 			return r
 		case <-time.After(time.Until(due)):
@@ -98,11 +103,77 @@ func (c *client) measure(rate int, d time.Duration, until <-chan struct{}) resul
 	}
 }
 
+// atProvider is how many orders are at the provider now.
+func (c *client) atProvider() (n int64, err error) {
+	res, err := c.measured.Get(c.url + "/internal/calls")
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	var edges struct {
+		Calls []struct {
+			Edge     string
+			InFlight int64
+		}
+	}
+	if err := json.NewDecoder(res.Body).Decode(&edges); err != nil {
+		return 0, fmt.Errorf("/internal/calls: %w", err)
+	}
+	for _, e := range edges.Calls {
+		if e.Edge == "simulated/Authorize" {
+			return e.InFlight, nil
+		}
+	}
+	return 0, errors.New("/internal/calls has no simulated/Authorize")
+}
+
+// settled waits until all orders that are on their way are at the provider, so that they do nothing but wait, and returns how many
+// those are. An order that was turned away comes again, and counts as soon as it is in.
+func (c *client) settled(f *filling) (int64, error) {
+	for ; ; time.Sleep(20 * time.Millisecond) {
+		n, err := c.atProvider()
+		if err != nil {
+			return 0, err
+		}
+		switch {
+		case f.answered.Load() > 0:
+			return 0, fmt.Errorf("the first order came back before the last was at the provider: %d are, a slower provider (-slow) or fewer orders (-n) leave time for them", n)
+		case n > 0 && n == f.open.Load():
+			return n, nil
+		}
+	}
+}
+
+// idle waits until nothing of the orders is left to do: no event waits to be told or handled.
+func (c *client) idle() error {
+	for ; ; time.Sleep(50 * time.Millisecond) {
+		res, err := c.measured.Get(c.url + "/readyz")
+		if err != nil {
+			return err
+		}
+		var state struct {
+			Events map[string]struct{ Outbox, Inbox struct{ Waiting int64 } }
+		}
+		err = json.NewDecoder(res.Body).Decode(&state)
+		res.Body.Close()
+		if err != nil {
+			return fmt.Errorf("/readyz: %w", err)
+		}
+		var waiting int64
+		for _, e := range state.Events {
+			waiting += e.Outbox.Waiting + e.Inbox.Waiting
+		}
+		if waiting == 0 {
+			return nil
+		}
+	}
+}
+
 // filling are the paid orders on their way.
 type filling struct {
-	full, thins chan struct{} // closed when all are in flight, and when the first have been answered after that
-	wait        sync.WaitGroup
-	now, most   atomic.Int64
+	placed         chan struct{} // closed when all have been placed
+	wait           sync.WaitGroup
+	open, answered atomic.Int64 // not answered yet; answered, other than that they should come again
 
 	mu  sync.Mutex
 	got map[string]int
@@ -110,17 +181,12 @@ type filling struct {
 
 // fill places paid orders at a pace, each once, unless it is told to come back.
 func fill(c *client, o options) *filling {
-	f := &filling{full: make(chan struct{}), thins: make(chan struct{}), got: map[string]int{}}
-	thin := sync.OnceFunc(func() { close(f.thins) })
+	f := &filling{placed: make(chan struct{}), got: map[string]int{}}
+	f.open.Store(int64(o.orders))
 	body := fmt.Sprintf(`{"items":[{"sku":"BENCH","qty":1,"unitPrice":100}],"currency":"EUR","payment":{"provider":"simulated","token":"pm_simulated_slow_%v"}}`, o.slow)
-	var all atomic.Bool
 	one := func() {
 		for {
-			if n := f.now.Add(1); n > f.most.Load() {
-				f.most.Store(n)
-			}
 			status, again, err := ask(c.many, http.MethodPost, c.url+"/v1/orders", body)
-			f.now.Add(-1)
 			if err == nil && status == http.StatusServiceUnavailable {
 				f.note("503")
 				time.Sleep(again)
@@ -131,9 +197,8 @@ func fill(c *client, o options) *filling {
 			} else {
 				f.note(strconv.Itoa(status))
 			}
-			if all.Load() {
-				thin()
-			}
+			f.open.Add(-1)
+			f.answered.Add(1)
 			return
 		}
 	}
@@ -145,8 +210,7 @@ func fill(c *client, o options) *filling {
 			due = due.Add(step)
 			f.wait.Go(one)
 		}
-		all.Store(true)
-		close(f.full)
+		close(f.placed)
 	})
 	return f
 }
@@ -165,6 +229,28 @@ func (f *filling) answers() string {
 		all = append(all, fmt.Sprintf("%d x %s", f.got[what], what))
 	}
 	return strings.Join(all, ", ")
+}
+
+// together are the results of several times as one.
+func together(all []result) (r result) {
+	for _, x := range all {
+		r.orders.took = append(r.orders.took, x.orders.took...)
+		r.reads.took = append(r.reads.took, x.reads.took...)
+		r.orders.bad += x.orders.bad
+		r.reads.bad += x.reads.bad
+	}
+	return r
+}
+
+func orders(r result) times { return r.orders }
+func reads(r result) times  { return r.reads }
+
+// each lists the 99th percentiles of several times, by which one sees what the machine's noise is.
+func each(all []result, of func(result) times) (s string) {
+	for _, r := range all {
+		s += fmt.Sprintf(" %.2f", ms(at(of(r), 0.99)))
+	}
+	return s
 }
 
 type row struct {

@@ -16,7 +16,7 @@ const (
 
 // table is the one place that says what holds for which call. 4,096 in flight is what a context's queue holds: more would
 // only wait longer. An authorization holds no queue but the memory of its order, about 70 KB, while a slow provider takes its time: 16,384 of them
-// are 10,000 in flight with room for more, in little over a gigabyte. Of what nobody waits for, fewer do.
+// are 10,000 in flight with room for more, in little over a gigabyte, and in 1.25 GiB at most (internal/node, memoryLimit). Of what nobody waits for, fewer do.
 var table = Table{
 	{Target: "inventory", Method: inventory + "Reserve", Timeout: 5 * time.Second, Attempts: 3, InFlight: 4096, Fallback: notTaken,
 		Why: "the customer waits; named by the order, so a repeat gets the first answer"},
