@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"github.com/orderkeep/orderkeep/test/stage"
 	"maps"
 	"net"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +20,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/orderkeep/orderkeep/internal/db/dbtest"
+	"github.com/orderkeep/orderkeep/internal/porttest"
+	"github.com/orderkeep/orderkeep/test/stage"
 )
 
 // TestComposeSells starts what compose.yaml describes without a container engine: the same programs with the environment of image
@@ -155,7 +157,7 @@ func startNATS(t *testing.T, password string) string {
 func startRedis(t *testing.T, s types.ServiceConfig) string {
 	t.Helper()
 	stage.Need(t, "redis-server")
-	port := quietPorts(t, 1)[0]
+	port := strconv.Itoa(porttest.Port(t))
 	command := []string(s.Command)
 	script := strings.Replace(command[2], "save \"\"\n", "save \"\"\nbind 127.0.0.1\nport "+port+"\n", 1)
 	if script == command[2] {

@@ -2,19 +2,20 @@ package test
 
 import (
 	"encoding/json"
-	"fmt"
-	"github.com/orderkeep/orderkeep/test/stage"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/orderkeep/orderkeep/internal/porttest"
+	"github.com/orderkeep/orderkeep/test/stage"
 )
 
 // A developer's day, in a copy of the repository.
@@ -90,36 +91,11 @@ func newDev(t *testing.T) *dev {
 	// As the program of these tests is built, so that there is little to compile.
 	d.env = []string{"CGO_ENABLED=0", "GOFLAGS=-trimpath", "ORDERKEEP_LOG_FORMAT=text", "DEV_DATA="}
 	settings := []string{"ORDERS_PORT", "ORDERS_GRPC_PORT", "INVENTORY_PORT", "INVENTORY_GRPC_PORT", "PAYMENTS_PORT", "PAYMENTS_GRPC_PORT", "BROKER_PORT"}
-	for i, port := range quietPorts(t, len(settings)) {
-		d.ports[settings[i]] = port
-		d.env = append(d.env, settings[i]+"="+port)
+	for _, setting := range settings {
+		d.ports[setting] = strconv.Itoa(porttest.Port(t))
+		d.env = append(d.env, setting+"="+d.ports[setting])
 	}
 	return d
-}
-
-// quietPorts are ports that are free and stay it: no system gives one of them to whoever asks for any.
-func quietPorts(t *testing.T, n int) []string {
-	t.Helper()
-	for range 100 {
-		first := 20_000 + rand.IntN(10_000)
-		var ports []string
-		for port := first; port < first+n && free(fmt.Sprint(port)); port++ {
-			ports = append(ports, fmt.Sprint(port))
-		}
-		if len(ports) == n {
-			return ports
-		}
-	}
-	t.Fatal("there are no free ports")
-	return nil
-}
-
-func free(port string) bool {
-	l, err := net.Listen("tcp", "127.0.0.1:"+port)
-	if err == nil {
-		l.Close()
-	}
-	return err == nil
 }
 
 // build builds the programs once, however long that takes.
@@ -241,7 +217,8 @@ func (d *dev) ends(t *testing.T, end func() error) {
 		}
 	}
 	for setting, port := range d.ports {
-		if !free(port) {
+		if c, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
+			c.Close()
 			t.Errorf("somebody still answers at %s", setting)
 		}
 	}

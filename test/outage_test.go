@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"github.com/orderkeep/orderkeep/test/stage"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -21,9 +20,11 @@ import (
 	"github.com/orderkeep/orderkeep/internal/broker"
 	"github.com/orderkeep/orderkeep/internal/broker/brokertest"
 	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/internal/porttest"
 	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
 	ordersv1 "github.com/orderkeep/orderkeep/orders/v1"
 	paymentsv1 "github.com/orderkeep/orderkeep/payments/v1"
+	"github.com/orderkeep/orderkeep/test/stage"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
@@ -36,7 +37,7 @@ type mortal struct {
 
 // mortalOwn is "orderkeep broker".
 func mortalOwn(t testing.TB) *mortal {
-	data, listen := t.TempDir(), stage.FreeAddr(t)
+	data, listen := t.TempDir(), porttest.Addr(t)
 	var p *stage.Process
 	return &mortal{
 		url:   "nats://" + listen,

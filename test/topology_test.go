@@ -9,6 +9,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/broker/brokertest"
 	"github.com/orderkeep/orderkeep/internal/db/dbtest"
+	"github.com/orderkeep/orderkeep/internal/porttest"
 	"github.com/orderkeep/orderkeep/internal/rate/ratetest"
 	"github.com/orderkeep/orderkeep/test/stage"
 )
@@ -197,18 +198,14 @@ func foreignInventory(t *testing.T, units int) *shop {
 func foreign(t *testing.T, script, arg string) string {
 	t.Helper()
 	node := stage.Need(t, "node")
-	for range 5 {
-		addr := stage.FreeAddr(t)
-		_, port, _ := net.SplitHostPort(addr)
-		p := stage.Spawn(t, stage.Launch{Path: node, Args: []string{"../bench/node/" + script, port, arg}, Dir: "."})
-		t.Cleanup(p.Kill) // it has no better end
-		if p.Answers(addr) {
-			return addr
-		}
-		// Somebody else was faster to take the port.
+	addr := porttest.Addr(t)
+	_, port, _ := net.SplitHostPort(addr)
+	p := stage.Spawn(t, stage.Launch{Path: node, Args: []string{"../bench/node/" + script, port, arg}, Dir: "."})
+	t.Cleanup(p.Kill) // it has no better end
+	if !p.Answers(addr) {
+		t.Fatalf("%s does not start", script)
 	}
-	t.Fatalf("%s does not start", script)
-	return ""
+	return addr
 }
 
 // plays reports whether a scenario is for the topology.

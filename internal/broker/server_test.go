@@ -14,6 +14,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/broker/brokertest"
 	"github.com/orderkeep/orderkeep/internal/natsd"
+	"github.com/orderkeep/orderkeep/internal/porttest"
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
@@ -82,7 +83,7 @@ func own(t testing.TB, kind string) *server {
 		s := brokertest.OwnRabbitMQ(t)
 		return &server{s.URL, s.Start, s.Stop, s.Kill}
 	}
-	dir, port := t.TempDir(), brokertest.FreePort(t)
+	dir, port := t.TempDir(), porttest.Port(t)
 	listen := strconv.Itoa(port)
 	if kind == "nats" {
 		listen = "127.0.0.1:" + listen

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/porttest"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
 	paymentsv1 "github.com/orderkeep/orderkeep/payments/v1"
@@ -429,12 +429,7 @@ func TestCarriesTheCorrelationID(t *testing.T) {
 // A peer that is not there is told apart from one that answers, and its address stays in the log.
 func TestPeerThatIsNotThere(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := porttest.Addr(t)
 	target := call.New("inventory", slog.New(slog.DiscardHandler))
 	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

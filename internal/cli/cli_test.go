@@ -19,6 +19,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/node"
+	"github.com/orderkeep/orderkeep/internal/porttest"
 	"pgregory.net/rapid"
 )
 
@@ -78,15 +79,10 @@ func TestHelpIsAResult(t *testing.T) {
 	}
 }
 
-// nobody is an address where nobody answers: one that was just given back.
+// nobody is an address where nobody answers.
 func nobody(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	return "http://" + porttest.Addr(t)
 }
 
 func TestServerThatIsNotThereIsOneClearLine(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/natsd"
 	"github.com/orderkeep/orderkeep/internal/node"
 	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/internal/porttest"
 )
 
 // nobody is the address of a broker that is not there.
@@ -58,12 +58,7 @@ func consumer(name string, heard chan<- outbox.Event) *fake {
 // the other.
 func TestEventsCrossProcessesOverABroker(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := porttest.Addr(t)
 	heard := make(chan outbox.Event, 10)
 	publisher := &fake{name: "orders", journal: &journal{}}
 	cfgs := [2]node.Config{config(t), config(t)}
@@ -99,12 +94,7 @@ func TestEventsCrossProcessesOverABroker(t *testing.T) {
 // Nothing is received once a context is closed, and what it tells while it closes still goes out.
 func TestEventsStopBeforeTheContextsAndGoOutUntilAfter(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := porttest.Addr(t)
 	natsBroker(t, address)
 	cfg := config(t)
 	cfg.BrokerURL = "nats://" + address

@@ -14,6 +14,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/node"
+	"github.com/orderkeep/orderkeep/internal/porttest"
 	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
 )
 
@@ -109,7 +110,7 @@ func TestPeerThatDiesAndComesBack(t *testing.T) {
 	for name, wire := range wires {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			first := farInventory(t, "127.0.0.1:0", "127.0.0.1:0", func(context.Context) {})
+			first := farInventory(t, porttest.Addr(t), porttest.Addr(t), func(context.Context) {})
 			p := orderer(t, wire.address(first))
 			if err := wire.ask(t.Context(), p); err != nil {
 				t.Fatalf("while it is there: %v", err)
@@ -133,7 +134,7 @@ func TestPeerThatIsNotThereAtStart(t *testing.T) {
 	for name, wire := range wires {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			nobody := running{addr: freeAddress(t), grpc: freeAddress(t)}
+			nobody := running{addr: porttest.Addr(t), grpc: porttest.Addr(t)}
 			p := orderer(t, wire.address(nobody))
 			if f := fault.Of(wire.ask(t.Context(), p)); f == nil || f.Code != "inventory_unavailable" {
 				t.Errorf("while it is away: %v", f)
@@ -182,16 +183,6 @@ func answered(t *testing.T, ask func() error) {
 			t.Fatalf("20 s after it came back: %v", err)
 		}
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // proxy passes connections on until they are cut.

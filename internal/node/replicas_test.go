@@ -8,19 +8,21 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/orderkeep/orderkeep/internal/node"
+	"github.com/orderkeep/orderkeep/internal/porttest"
 )
 
 // Whether the replicas of a peer have one name or are listed, each gets its share of the calls; the others get the share of one
 // that has gone, and one that comes later is found.
 func TestCallsAreSpreadOverReplicas(t *testing.T) {
 	t.Parallel()
-	port := freePortOf(t, "127.0.0.1", "127.0.0.2", "127.0.0.3")
+	port := portOf(t, "127.0.0.1", "127.0.0.2", "127.0.0.3")
 	addr := func(host string) string { return net.JoinHostPort(host, port) }
 	ask := func(p node.Peer) error { return wires["gRPC"].ask(t.Context(), p) }
 	var asked [4]atomic.Int64 // of the replica at 127.0.0.n
@@ -81,29 +83,20 @@ func TestCallsAreSpreadOverReplicas(t *testing.T) {
 	served(listed, 1)
 }
 
-// freePortOf is a port that is free at all of the addresses. Without them all the test is skipped, but not in CI.
-func freePortOf(t *testing.T, hosts ...string) string {
+// portOf is a port that is free at all of the addresses. Without them all the test is skipped, but not in CI.
+func portOf(t *testing.T, hosts ...string) string {
 	t.Helper()
-	for range 10 {
-		_, port, _ := net.SplitHostPort(freeAddress(t))
-		free := true
-		for _, host := range hosts {
-			l, err := net.Listen("tcp", net.JoinHostPort(host, port))
-			switch {
-			case err == nil:
-				l.Close()
-			case strings.Contains(err.Error(), "assign requested address") && os.Getenv("CI") != "true":
+	for _, host := range hosts {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			if os.Getenv("CI") != "true" {
 				t.Skipf("this machine has no loopback but one address: %v", err)
-			default:
-				free = false
 			}
+			t.Fatal(err)
 		}
-		if free {
-			return port
-		}
+		l.Close()
 	}
-	t.Fatal("no port is free at all addresses")
-	return ""
+	return strconv.Itoa(porttest.Port(t, hosts...))
 }
 
 // names is where this process looks names up: there is no other that says that a name has several addresses.

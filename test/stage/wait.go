@@ -1,7 +1,6 @@
 package stage
 
 import (
-	"net"
 	"os"
 	"os/exec"
 	"testing"
@@ -23,17 +22,6 @@ func Eventually(t testing.TB, what string, yes func() bool) {
 			t.Fatalf("not within %v: %s", Patience, what)
 		}
 	}
-}
-
-// FreeAddr is an address that was free a moment ago.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // Need returns the path of a program that is not ours. Without it the test is skipped, but not in CI.

@@ -7,13 +7,14 @@ package brokertest
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
+
+	"github.com/orderkeep/orderkeep/internal/porttest"
 )
 
 // shared is the one RabbitMQ of this process: it takes seconds and two cores to start.
@@ -93,8 +94,8 @@ func newServer(t testing.TB) (port int, start func(testing.TB) *Process) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port = FreePort(t)
-	names := strconv.Itoa(FreePort(t))
+	port = porttest.Port(t)
+	names := strconv.Itoa(porttest.Port(t))
 	env := append(os.Environ(), "HOME="+dir, "ERL_EPMD_PORT="+names, "ERL_EPMD_ADDRESS=127.0.0.1",
 		"RABBITMQ_NODENAME=test@localhost", "RABBITMQ_NODE_IP_ADDRESS=127.0.0.1", "RABBITMQ_NODE_PORT="+strconv.Itoa(port),
 		"ERL_CRASH_DUMP="+filepath.Join(dir, "crash"), "RABBITMQ_MNESIA_BASE="+filepath.Join(dir, "mnesia"),
@@ -113,7 +114,7 @@ func newServer(t testing.TB) (port int, start func(testing.TB) *Process) {
 		t.Helper()
 		for range 5 { // somebody else may be faster to take a port
 			cmd := watched(program+" -noinput", "")
-			cmd.Env = append(cmd.Env, "RABBITMQ_DIST_PORT="+strconv.Itoa(FreePort(t)))
+			cmd.Env = append(cmd.Env, "RABBITMQ_DIST_PORT="+strconv.Itoa(porttest.Port(t)))
 			p, ok := try(t, cmd, "Server startup complete", "Kernel pid terminated")
 			if ok {
 				return p
@@ -147,15 +148,4 @@ func find(t testing.TB, name string) string {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-// FreePort is a port of the loopback that was free a moment ago.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

@@ -12,40 +12,22 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/orderkeep/orderkeep/internal/porttest"
 )
 
 // Redis starts a server and returns its URL; stop ends it before the test does.
 func Redis(t testing.TB) (url string, stop func()) {
 	t.Helper()
-	for range 5 { // somebody else may be faster to take the port
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		url = "redis://" + l.Addr().String()
-		l.Close()
-		if stop, ok := start(t, url); ok {
-			return url, stop
-		}
-	}
-	t.Fatal("redis-server does not start")
-	return "", nil
-}
-
-// Restart starts another server at the URL of one that was stopped, with nothing in it.
-func Restart(t testing.TB, url string) (stop func()) {
-	t.Helper()
-	stop, ok := start(t, url)
-	if !ok {
-		t.Fatalf("redis-server does not start at %s again", url)
-	}
-	return stop
+	url = "redis://" + porttest.Addr(t)
+	return url, Restart(t, url)
 }
 
 // watched runs a program until the end of the shell's input, which comes when this process ends, however that ends.
 const watched = `trap '' INT TERM HUP PIPE; "$0" "$@" </dev/null & read -r forever; kill -9 $!; wait`
 
-func start(t testing.TB, url string) (stop func(), ok bool) {
+// Restart starts another server at the URL of one that was stopped, with nothing in it.
+func Restart(t testing.TB, url string) (stop func()) {
 	t.Helper()
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -75,11 +57,11 @@ func start(t testing.TB, url string) (stop func(), ok bool) {
 	for said := bufio.NewScanner(out); said.Scan(); {
 		switch line := said.Text(); {
 		case strings.Contains(line, "Ready to accept connections"):
-			return stop, true
+			return stop
 		case strings.Contains(line, "aborting"): // the port is taken
-			stop()
-			return nil, false
+			t.Fatalf("redis-server does not start at %s: %s", url, line)
 		}
 	}
-	return nil, false
+	t.Fatalf("redis-server does not start at %s", url)
+	return nil
 }
