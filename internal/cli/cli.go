@@ -39,6 +39,7 @@ type grammar struct {
 	Order  orderCmd  `cmd:"" help:"Place, look up, list and cancel orders."`
 	Stock  stockCmd  `cmd:"" help:"Import, export, look up and adjust stock."`
 	Replay replayCmd `cmd:"" help:"Run a shop's past sales through a server."`
+	Bench  benchCmd  `cmd:"" help:"Measure how a server bears orders, or fill it with them."`
 	Verify verifyCmd `cmd:"" help:"Prove on the databases that no promise is broken."`
 	Config configCmd `cmd:"" help:"Print the settings in force, with secrets masked."`
 

@@ -54,6 +54,17 @@ func TestUsageErrorsExitWith2AndSayWhereToLook(t *testing.T) {
 		{"replay x --concurrency 1001", "--concurrency: must be between 1 and 1000"},
 		{"replay x --rate=-1", "--rate: must not be negative"},
 		{"replay x --rate NaN", "--rate: must not be negative"},
+		{"bench --skus 0", "--skus: must be between 1 and 10000"},
+		{"bench --lines 501", "--lines: must be between 1 and 500"},
+		{"bench --paid 1.5", "--paid: must be a share between 0 and 1"},
+		{"bench --refused NaN", "--refused: must be a share between 0 and 1"},
+		{"bench --rate=-1", "--rate: must be above 0"},
+		{"bench --rate 5 --sweep", "can't be used together"},
+		{"bench --connections 10001", "--connections: must be between 1 and 10000"},
+		{"bench --duration 1ms", "--duration: must be 100ms at least"},
+		{"bench --p99 0s", "--p99: must be above 0"},
+		{"bench load --orders 0", "--orders: must be between 1 and 1000000000"},
+		{"bench load --skus 0", "--skus: must be between 1 and 10000000"},
 		{"stock get A --url ftp://x", "--url"},
 		{"stock get A --url localhost:3000", "--url"},
 		{"serve --log-format yaml", "--log-format"},
@@ -90,6 +101,7 @@ func TestServerThatIsNotThereIsOneClearLine(t *testing.T) {
 	for _, args := range []string{
 		"order get " + first, "order list", "order cancel " + first, "order timeline " + first, "order place --item A=1",
 		"stock get A", "stock list", "stock export", "stock import -", "stock adjust A --delta 1 --reason r", "replay -",
+		"bench", "bench load",
 	} {
 		t.Run(args, func(t *testing.T) {
 			t.Parallel()

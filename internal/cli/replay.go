@@ -69,7 +69,7 @@ func (s *session) replay(invoices []sales.Invoice, concurrency int, perSecond fl
 	if err := cl.health(s.ctx); err != nil {
 		return nil, cl.explain(err)
 	}
-	bar := s.bar(len(invoices), "replaying")
+	bar := s.bar(len(invoices), "replaying", "invoices")
 	r := &replayer{
 		till: cl.orders, shelf: cl.stock, explain: cl.explain,
 		tell: func(text string) {
@@ -89,14 +89,18 @@ func (s *session) replay(invoices []sales.Invoice, concurrency int, perSecond fl
 }
 
 // bar returns a progress bar on standard error if that is a terminal, and one that shows nothing elsewhere.
-func (s *session) bar(n int, what string) *progressbar.ProgressBar {
+// things are what is counted; with none, only how far it is is shown.
+func (s *session) bar(n int, what, things string) *progressbar.ProgressBar {
 	if !program.Terminal(s.err) {
 		return progressbar.DefaultSilent(int64(n))
 	}
-	return progressbar.NewOptions(n,
-		progressbar.OptionSetWriter(s.err), progressbar.OptionSetDescription(what), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
-		progressbar.OptionSetItsString("invoices"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
-		progressbar.OptionSetPredictTime(true), progressbar.OptionFullWidth())
+	var counted []progressbar.Option
+	if things != "" {
+		counted = []progressbar.Option{progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(things)}
+	}
+	return progressbar.NewOptions(n, append(counted,
+		progressbar.OptionSetWriter(s.err), progressbar.OptionSetDescription(what), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetPredictTime(true), progressbar.OptionFullWidth())...)
 }
 
 // maxTold bounds the failures told one by one; a broken run has thousands of the same.

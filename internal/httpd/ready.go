@@ -16,6 +16,7 @@ type Condition struct {
 	NotReady map[string]error // what it cannot work without and has not, by name
 	Away     map[string]error // what it goes on without, by name
 	Events   map[string]any   // by context, how far behind its events are, as JSON has it
+	ForTests bool             // what it keeps may be thrown away
 }
 
 // ready says how this process is, for reasons of its own: not of other services, or two that wait for each other would never
@@ -38,6 +39,10 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	e := &jx.Encoder{}
 	e.ObjStart()
 	str(e, "status", status)
+	if c.ForTests {
+		e.FieldStart("forTests")
+		e.Bool(true)
+	}
 	reasons(e, "notReady", c.NotReady, func(name string, err error) string {
 		s.o.Log.WarnContext(r.Context(), "not ready", "context", name, "error", err)
 		return answerable(err).Detail

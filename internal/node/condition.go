@@ -14,7 +14,7 @@ const glance = 500 * time.Millisecond
 
 // condition asks the contexts here, their broker and their Redis, and nobody else.
 func (n *node) condition(ctx context.Context) httpd.Condition {
-	var c httpd.Condition
+	c := httpd.Condition{ForTests: n.cfg.ForTests}
 	var asked sync.WaitGroup
 	asked.Go(func() { c.Away = n.away(ctx) })
 	asked.Go(func() {
