@@ -17,6 +17,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/lab"
 	"github.com/orderkeep/orderkeep/internal/node"
 	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/internal/trail"
 	"github.com/orderkeep/orderkeep/inventory/internal/serve"
 	"github.com/orderkeep/orderkeep/inventory/internal/store"
 	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
@@ -60,7 +61,8 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		Routes: map[string]http.Handler{
 			"/v1/stock": rest, "/v1/stock.csv": rest, "/v1/reservations": rest, "/reserve": rest,
 			"/v1/events/inventory":        httpd.Exact("/v1/events/inventory", relay.Feed()),
-			"/v1/events/inventory/parked": inbox.Redriver("/v1/events/inventory/parked"),
+			"/v1/events/inventory/parked": inbox.Parked("/v1/events/inventory/parked"),
+			"/v1/acts/inventory":          trail.Handler("/v1/acts/inventory", st.DB()),
 		},
 		Register: func(r grpc.ServiceRegistrar) { inventoryv1.RegisterInventoryServiceServer(r, serve.NewGRPC(st)) },
 		Ready:    st.Ready,

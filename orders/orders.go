@@ -17,6 +17,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/node"
 	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/internal/trail"
 	"github.com/orderkeep/orderkeep/orders/internal/order"
 	"github.com/orderkeep/orderkeep/orders/internal/peers"
 	"github.com/orderkeep/orderkeep/orders/internal/serve"
@@ -73,7 +74,8 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	return &node.Service{
 		Routes: map[string]http.Handler{
 			"/v1/orders": rest, "/orders": rest,
-			"/v1/events": httpd.Exact("/v1/events", relay.Feed()), "/v1/events/parked": inbox.Redriver("/v1/events/parked"),
+			"/v1/events": httpd.Exact("/v1/events", relay.Feed()), "/v1/events/parked": inbox.Parked("/v1/events/parked"),
+			"/v1/acts": trail.Handler("/v1/acts", st.DB()),
 		},
 		Register: func(r grpc.ServiceRegistrar) { ordersv1.RegisterOrdersServiceServer(r, serve.NewGRPC(svc, st)) },
 		Ready:    st.DB().Ping,

@@ -39,8 +39,8 @@ func till(f *testing.F) (*store.Store, *payment.Service) {
 
 // FuzzRequest sends anything as a path and a body. No answer is an internal error, and no payment gives back more than it held.
 func FuzzRequest(f *testing.F) {
-	_, svc := till(f)
-	h, err := serve.NewREST(svc)
+	st, svc := till(f)
+	h, err := serve.NewREST(svc, st)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/node"
 	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/internal/trail"
 	"github.com/orderkeep/orderkeep/payments/internal/payment"
 	"github.com/orderkeep/orderkeep/payments/internal/provider"
 	"github.com/orderkeep/orderkeep/payments/internal/provider/simulated"
@@ -49,7 +50,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	if err := env.Bus.Subscribe(inbox.Subscription()); err != nil {
 		return nil, errors.Join(err, closeAll())
 	}
-	rest, err := serve.NewREST(svc)
+	rest, err := serve.NewREST(svc, st)
 	if err != nil {
 		return nil, errors.Join(err, closeAll())
 	}
@@ -65,7 +66,8 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		Routes: map[string]http.Handler{
 			"/v1/payments":               rest,
 			"/v1/events/payments":        httpd.Exact("/v1/events/payments", relay.Feed()),
-			"/v1/events/payments/parked": inbox.Redriver("/v1/events/payments/parked"),
+			"/v1/events/payments/parked": inbox.Parked("/v1/events/payments/parked"),
+			"/v1/acts/payments":          trail.Handler("/v1/acts/payments", st.DB()),
 		},
 		Register: func(r grpc.ServiceRegistrar) { paymentsv1.RegisterPaymentsServiceServer(r, serve.NewGRPC(svc)) },
 		Ready:    func(ctx context.Context) error { return st.DB().Ping(ctx) },

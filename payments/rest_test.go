@@ -160,7 +160,7 @@ func TestBadRequestsAreRefusedAndLeaveNothing(t *testing.T) {
 	b.call("PUT", "/v1/payments/order-1", good).is(400, "invalid_request").has(`{"items":[{"field":"orderId","detail":"Must be a UUID."}]}`)
 	b.call("GET", "/v1/payments/order-1", "").is(400, "invalid_request")
 	b.call("POST", "/v1/payments/order-1/void", "").is(400, "invalid_request")
-	b.call("GET", "/v1/payments", "").is(404, "not_found")
+	b.call("POST", "/v1/payments", "").is(405, "method_not_allowed")
 	b.call("POST", one+"/charge", "").is(404, "not_found")
 	for path, allowed := range map[string]string{one: "GET, PUT", one + "/capture": "POST", one + "/void": "POST", one + "/refund": "POST"} {
 		if a := b.call("DELETE", path, "").is(405, "method_not_allowed"); a.header.Get("Allow") != allowed {

@@ -404,7 +404,7 @@ func (d *stockDesk) ExportStock(context.Context) (stockapi.ExportStockRes, error
 	return &stockapi.ExportStockOK{Data: strings.NewReader(b.String())}, nil
 }
 
-func (d *stockDesk) ImportStock(_ context.Context, req stockapi.ImportStockReq) (stockapi.ImportStockRes, error) {
+func (d *stockDesk) ImportStock(_ context.Context, req stockapi.ImportStockReq, _ stockapi.ImportStockParams) (stockapi.ImportStockRes, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r := csv.NewReader(req.Data)

@@ -47,7 +47,7 @@ func (c *stockImportCmd) Run(s *session) error {
 }
 
 func importStock(s *session, cl *client, f io.Reader) (*api.ImportResult, error) {
-	res, err := cl.stock.ImportStock(s.ctx, api.ImportStockReq{Data: f})
+	res, err := cl.stock.ImportStock(s.ctx, api.ImportStockReq{Data: f}, api.ImportStockParams{})
 	if err := cl.explain(answer(res, err)); err != nil {
 		return nil, err
 	}

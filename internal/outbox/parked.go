@@ -1,10 +1,13 @@
 package outbox
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/fault"
@@ -55,8 +58,10 @@ func OpenDesk(ctx context.Context, url string, s db.Schema) (*Desk, error) {
 func (d *Desk) Close() error { return d.db.Close() }
 
 // Parked lists the parked events, oldest first, no more than 1,000.
-func (d *Desk) Parked(ctx context.Context) ([]Parked, error) {
-	rows, err := d.db.Query(ctx, queryParked)
+func (d *Desk) Parked(ctx context.Context) ([]Parked, error) { return parkedIn(ctx, d.db) }
+
+func parkedIn(ctx context.Context, d *db.DB) ([]Parked, error) {
+	rows, err := d.Query(ctx, queryParked)
 	if err != nil {
 		return nil, fmt.Errorf("list the parked events: %w", err)
 	}
@@ -100,9 +105,14 @@ func redrive(ctx context.Context, write Writer, eventID string) error {
 	return nil
 }
 
-// Redriver answers POST path/{eventId}/redrive as Desk.Redrive does, for the contexts' contracts.
-func (i *Inbox) Redriver(path string) http.Handler {
+// Parked answers for the contexts' contracts: GET path lists the parked events, and POST path/{eventId}/redrive lets one be
+// tried again, as Desk.Redrive does.
+func (i *Inbox) Parked(path string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == path {
+			i.list(w, r)
+			return
+		}
 		id, ok := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, path+"/"), "/redrive")
 		if !ok || id == "" || strings.Contains(id, "/") {
 			httpd.NotFound(w, r)
@@ -125,6 +135,51 @@ func (i *Inbox) Redriver(path string) http.Handler {
 		poke(i.arrived)
 		w.WriteHeader(http.StatusNoContent)
 	})
+}
+
+// parkedEvent is a parked event as the contracts have it.
+type parkedEvent struct {
+	Consumer      string          `json:"consumer"`
+	Attempts      int             `json:"attempts"`
+	Error         string          `json:"error"`
+	ID            string          `json:"id"`
+	Source        string          `json:"source"`
+	Type          string          `json:"type"`
+	Subject       string          `json:"subject"`
+	Time          time.Time       `json:"time"`
+	CorrelationID string          `json:"correlationid,omitempty"`
+	CausationID   string          `json:"causationid,omitempty"`
+	Data          json.RawMessage `json:"data,omitempty"`
+}
+
+func (i *Inbox) list(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet {
+		httpd.MethodNotAllowed(w, r, "GET,HEAD")
+		return
+	}
+	found, err := parkedIn(r.Context(), i.db)
+	if err != nil {
+		httpd.WriteProblem(w, r, err)
+		return
+	}
+	all := make([]parkedEvent, len(found))
+	for n, p := range found {
+		all[n] = parkedEvent{
+			Consumer: p.Consumer, Attempts: p.Attempts, Error: p.Error, ID: p.ID, Source: p.Source, Type: p.Type, Subject: p.Subject,
+			Time: p.Time, CorrelationID: p.CorrelationID, CausationID: p.CausationID,
+		}
+		if data, err := dataJSON(p.Type, p.Event.Data); err == nil { // of a type from another version there is no JSON
+			all[n].Data = data
+		}
+	}
+	var body bytes.Buffer
+	if err := encode(&body, map[string][]parkedEvent{"events": all}); err != nil {
+		httpd.WriteProblem(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(body.Bytes()) // a client that is gone asks again
 }
 
 // The contracts' bounds of who and why, in bytes.

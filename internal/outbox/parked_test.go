@@ -10,7 +10,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/outbox"
 )
 
-func TestRedriverRedrivesWhatIsParked(t *testing.T) {
+func TestParkedEventsAreListedAndRedriven(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
 		h := setup(t, e)
@@ -22,12 +22,13 @@ func TestRedriverRedrivesWhatIsParked(t *testing.T) {
 			}
 		}
 		const path = "/v1/events/parked"
-		redriver := outbox.NewInbox("consumer", h.db, h.batch.Do, nil, h.log).Redriver(path)
+		redriver := outbox.NewInbox("consumer", h.db, h.batch.Do, nil, h.log).Parked(path)
 		for _, tt := range []struct {
 			method, path string
 			status       int
 			code         string
 		}{
+			{http.MethodGet, path, http.StatusOK, `{"events":[{"consumer":"consumer","attempts":10,"error":"it broke","id":"e-1","source":"/orders","type":"x","subject":"s","time":"1970-01-01T00:00:00.000001Z"}]}`},
 			{http.MethodGet, path + "/e-1/redrive", http.StatusMethodNotAllowed, "method_not_allowed"},
 			{http.MethodPost, path + "/e-1", http.StatusNotFound, "not_found"},
 			{http.MethodPost, path + "//redrive", http.StatusNotFound, "not_found"},
@@ -37,6 +38,8 @@ func TestRedriverRedrivesWhatIsParked(t *testing.T) {
 			{http.MethodPost, path + "/e-2/redrive", http.StatusNotFound, "not_parked"},
 			{http.MethodPost, path + "/e-1/redrive?actor=ada&reason=mended", http.StatusNoContent, ""},
 			{http.MethodPost, path + "/e-1/redrive?actor=ada&reason=mended", http.StatusNotFound, "not_parked"},
+			{http.MethodGet, path, http.StatusOK, `{"events":[]}`},
+			{http.MethodDelete, path, http.StatusMethodNotAllowed, "method_not_allowed"},
 		} {
 			w := httptest.NewRecorder()
 			redriver.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), tt.method, tt.path, nil))

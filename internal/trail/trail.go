@@ -24,6 +24,11 @@ const (
 	VoidPayment  What = "void_payment"  // of the order
 	RedriveEvent What = "redrive_event" // the event
 	DriveOrder   What = "drive_order"   // the order
+	CancelOrder  What = "cancel_order"  // the order
+	FulfilOrder  What = "fulfil_order"  // the order
+	ReturnOrder  What = "return_order"  // the order
+	AdjustStock  What = "adjust_stock"  // the SKU
+	ImportStock  What = "import_stock"  // of many SKUs: no subject
 )
 
 // Act is one thing that somebody did.
@@ -32,7 +37,7 @@ type Act struct {
 	At            time.Time
 	Actor         string
 	What          What
-	Subject       string // the id of the order or the event
+	Subject       string // the id of the order or the event, or the SKU
 	Reason        string
 	CorrelationID string // of the request
 }
@@ -75,25 +80,31 @@ func List(ctx context.Context, url string, s db.Schema) (acts []Act, err error) 
 	}
 	defer d.Close()
 	err = d.Read(ctx, func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT id, at, actor, what, subject, reason, correlation_id FROM (
-			SELECT * FROM acts ORDER BY id DESC LIMIT $1) last ORDER BY id`, most)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var a Act
-			var at int64
-			if err := rows.Scan(&a.ID, &at, &a.Actor, &a.What, &a.Subject, &a.Reason, &a.CorrelationID); err != nil {
-				return err
-			}
-			a.At = time.UnixMicro(at).UTC()
-			acts = append(acts, a)
-		}
-		return rows.Err()
+		acts, err = list(ctx, tx, "")
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list what was done by hand: %w", err)
 	}
 	return acts, nil
+}
+
+// list reads the last acts, or of the last of them those about one subject.
+func list(ctx context.Context, tx *sql.Tx, subject string) (acts []Act, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT id, at, actor, what, subject, reason, correlation_id FROM (
+		SELECT * FROM acts WHERE $2 = '' OR subject = $2 ORDER BY id DESC LIMIT $1) last ORDER BY id`, most, subject)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var a Act
+		var at int64
+		if err := rows.Scan(&a.ID, &at, &a.Actor, &a.What, &a.Subject, &a.Reason, &a.CorrelationID); err != nil {
+			return nil, err
+		}
+		a.At = time.UnixMicro(at).UTC()
+		acts = append(acts, a)
+	}
+	return acts, rows.Err()
 }

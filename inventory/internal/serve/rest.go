@@ -40,7 +40,13 @@ func (h *REST) ListStock(ctx context.Context, params rest.ListStockParams) (rest
 	if err != nil {
 		return nil, err
 	}
-	items, more, err := h.store.Items(ctx, after, int(params.Limit.Value))
+	list := h.store.Items
+	if params.AvailableAtMost.Set {
+		list = func(ctx context.Context, after string, limit int) ([]stock.Item, bool, error) {
+			return h.store.Short(ctx, after, limit, params.AvailableAtMost.Value)
+		}
+	}
+	items, more, err := list(ctx, after, int(params.Limit.Value))
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +100,7 @@ func (h *REST) AdjustStock(ctx context.Context, req *rest.Adjustment, params res
 	case req.OnHand.Set != req.ExpectedOnHand.Set:
 		return nil, stock.ErrInvalidAdjustment.Detailf("onHand and expectedOnHand go together: the new number, and the one that you saw.")
 	}
+	ctx = trail.By(ctx, trail.AdjustStock, params.Actor.Value, req.Reason)
 	got, err := h.store.Adjust(ctx, store.Refuse, a)
 	if err != nil {
 		return nil, err
@@ -179,6 +186,29 @@ func sameDemand(a stock.Answer, lines []stock.Line) bool {
 		first = append(first, stock.Line{SKU: s.SKU, Qty: s.Requested})
 	}
 	return len(first) == 0 || slices.Equal(first, lines)
+}
+
+// ListReservations implements rest.Handler. The cursor is the id of the last reservation that was looked at.
+func (h *REST) ListReservations(ctx context.Context, params rest.ListReservationsParams) (rest.ListReservationsRes, error) {
+	before, err := skuCursor(params.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	held, err := h.store.Held(ctx, params.Sku, before, int(params.Limit.Value))
+	if err != nil {
+		return nil, err
+	}
+	page := &rest.ReservationPage{Reservations: make([]rest.HeldUnits, len(held.Units)), LookedBackTo: rest.OptDateTime{Value: held.Oldest, Set: !held.Oldest.IsZero()}}
+	for i, u := range held.Units {
+		page.Reservations[i] = rest.HeldUnits{
+			ReservationId: u.ID, Owner: rest.HeldUnitsOwner(u.Owner), Qty: u.Qty, ReservedAt: u.Since,
+			ExpiresAt: rest.OptDateTime{Value: u.Expires, Set: !u.Expires.IsZero()},
+		}
+	}
+	if held.More != "" {
+		page.NextCursor = rest.NewOptString(encodeCursor(held.More))
+	}
+	return page, nil
 }
 
 // GetReservation implements rest.Handler.

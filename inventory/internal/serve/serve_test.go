@@ -317,7 +317,7 @@ func TestAnUploadThatDoesNotArrive(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			half := io.MultiReader(strings.NewReader("sku,title,on_hand,tracked\nCUP,x,1,true\n"), iotest.ErrReader(tt.err))
-			_, err := (&REST{b.store}).ImportStock(context.Background(), rest.ImportStockReq{Data: half})
+			_, err := (&REST{b.store}).ImportStock(context.Background(), rest.ImportStockReq{Data: half}, rest.ImportStockParams{})
 			if fault.Of(err).Code != tt.code {
 				t.Errorf("err = %v, want %s", err, tt.code)
 			}

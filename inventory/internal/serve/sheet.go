@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/trail"
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
 	"github.com/orderkeep/orderkeep/inventory/internal/store"
 	"github.com/orderkeep/orderkeep/inventory/v1/rest"
@@ -41,8 +42,13 @@ func (u upload) Read(p []byte) (int, error) {
 }
 
 // ImportStock implements rest.Handler.
-func (h *REST) ImportStock(ctx context.Context, req rest.ImportStockReq) (rest.ImportStockRes, error) {
-	did, err := h.store.Import(ctx, upload{req})
+func (h *REST) ImportStock(ctx context.Context, req rest.ImportStockReq, params rest.ImportStockParams) (rest.ImportStockRes, error) {
+	ctx = trail.By(ctx, trail.ImportStock, params.Actor.Value, params.Reason.Value)
+	take := h.store.Import
+	if params.DryRun.Value {
+		take = h.store.Preview
+	}
+	did, err := take(ctx, upload{req})
 	if err != nil {
 		return nil, err
 	}

@@ -196,6 +196,9 @@ func (c *adjust) decide(room *stock.Room, e *effects) error {
 	c.answer = got
 	if err == nil && got.Movement.Delta != 0 {
 		e.events = append(e.events, adjusted(c.ctx, got.Movement))
+		if !got.Replayed {
+			e.tasks = append(e.tasks, func(tx *db.Tx) error { return trail.Append(c.ctx, tx, c.a.SKU) })
+		}
 	}
 	return answer(&c.err, err)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/lab"
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
+	"github.com/orderkeep/orderkeep/internal/trail"
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
 )
 
@@ -26,6 +27,9 @@ const chunk = 256
 
 // ErrTooLarge refuses a file past the limit of an import.
 var ErrTooLarge = fault.New(fault.Invalid, "body_too_large", "The file is larger than 256 MiB. Import it in parts.")
+
+// errPreview takes a transaction back that was only to say what it would do.
+var errPreview = fault.New(fault.Conflict, "preview", "This was a preview.")
 
 // Imported counts what an import did.
 type Imported struct {
@@ -42,6 +46,16 @@ type Imported struct {
 // wrong with it, and once inside the one transaction. Memory is constant but for eight bytes a row. Other writes wait
 // while the transaction runs.
 func (s *Store) Import(ctx context.Context, file io.Reader) (Imported, error) {
+	return s.take(ctx, file, false)
+}
+
+// Preview says what Import would do, or why it would not, and changes nothing.
+func (s *Store) Preview(ctx context.Context, file io.Reader) (Imported, error) {
+	return s.take(ctx, file, true)
+}
+
+// take does all of an import, and takes it back if it is only a preview.
+func (s *Store) take(ctx context.Context, file io.Reader, preview bool) (Imported, error) {
 	f, err := s.spoolFile(file)
 	if err != nil {
 		return Imported{}, fmt.Errorf("spool an import: %w", err)
@@ -56,8 +70,20 @@ func (s *Store) Import(ctx context.Context, file io.Reader) (Imported, error) {
 	// Not through the batcher: a refusal here would make it run its whole batch again, one by one.
 	err = s.db.Write(ctx, func(tx *db.Tx) error {
 		done = Imported{}
-		return s.importRows(ctx, tx, f, &done)
+		if err := s.importRows(ctx, tx, f, &done); err != nil {
+			return err
+		}
+		if preview {
+			return errPreview
+		}
+		if done.Created+done.Changed == 0 {
+			return nil
+		}
+		return trail.Append(ctx, tx, "")
 	})
+	if errors.Is(err, errPreview) {
+		return done, nil
+	}
 	if err != nil {
 		return Imported{}, fmt.Errorf("import: %w", err)
 	}

@@ -102,12 +102,32 @@ func (s *Store) Item(ctx context.Context, sku string) (stock.Item, error) {
 	return items[0], nil
 }
 
+const (
+	itemsAfter = `SELECT i.sku, i.title, i.tracked, s.location, s.on_hand, s.reserved - coalesce(e.qty, 0)
+		FROM (SELECT sku, title, tracked FROM items WHERE sku > $2 ORDER BY sku LIMIT $3) i
+		JOIN stock s ON s.sku = i.sku LEFT JOIN ` + expired + ` e ON e.sku = s.sku AND e.location = s.location
+		ORDER BY i.sku, s.location`
+	// itemsShort goes through all of the stock.
+	itemsShort = `SELECT i.sku, i.title, i.tracked, s.location, s.on_hand, s.reserved - coalesce(e.qty, 0)
+		FROM items i JOIN stock s ON s.sku = i.sku LEFT JOIN ` + expired + ` e ON e.sku = s.sku AND e.location = s.location
+		WHERE i.sku IN (
+			SELECT a.sku FROM stock a LEFT JOIN ` + expired + ` x ON x.sku = a.sku AND x.location = a.location
+			WHERE a.sku > $2 AND NOT a.unlimited GROUP BY a.sku HAVING sum(a.on_hand - a.reserved + coalesce(x.qty, 0)) <= $4 ORDER BY a.sku LIMIT $3)
+		ORDER BY i.sku, s.location`
+)
+
 // Items returns up to limit items after a SKU, by SKU, and whether there are more.
 func (s *Store) Items(ctx context.Context, after string, limit int) (items []stock.Item, more bool, err error) {
-	rows, err := s.db.Prepared(ctx, `SELECT i.sku, i.title, i.tracked, s.location, s.on_hand, s.reserved - coalesce(e.qty, 0)
-		FROM (SELECT sku, title, tracked FROM items WHERE sku > $2 ORDER BY sku LIMIT $3) i
-		JOIN stock s ON s.sku = i.sku LEFT JOIN `+expired+` e ON e.sku = s.sku AND e.location = s.location
-		ORDER BY i.sku, s.location`, s.now().UnixMicro(), after, limit+1)
+	return s.items(ctx, limit, itemsAfter, s.now().UnixMicro(), after, limit+1)
+}
+
+// Short is Items of those that are tracked and of which no more than atMost are available.
+func (s *Store) Short(ctx context.Context, after string, limit int, atMost int64) (items []stock.Item, more bool, err error) {
+	return s.items(ctx, limit, itemsShort, s.now().UnixMicro(), after, limit+1, atMost)
+}
+
+func (s *Store) items(ctx context.Context, limit int, query string, args ...any) (items []stock.Item, more bool, err error) {
+	rows, err := s.db.Prepared(ctx, query, args...)
 	if err != nil {
 		return nil, false, wrap("list stock", err)
 	}

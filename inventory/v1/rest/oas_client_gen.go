@@ -55,13 +55,21 @@ type Invoker interface {
 	// `invalid_csv` with the row numbers (the header is row 1) and nothing has changed.
 	//
 	// POST /v1/stock.csv
-	ImportStock(ctx context.Context, request ImportStockReq) (ImportStockRes, error)
+	ImportStock(ctx context.Context, request ImportStockReq, params ImportStockParams) (ImportStockRes, error)
 	// ListMovements invokes listMovements operation.
 	//
 	// Why on hand changed, newest first.
 	//
 	// GET /v1/stock/{sku}/movements
 	ListMovements(ctx context.Context, params ListMovementsParams) (ListMovementsRes, error)
+	// ListReservations invokes listReservations operation.
+	//
+	// The live reservations that have units of the SKU, with their owners. One request looks at 10,000
+	// reservations at most, so a page may have few or none of many: `lookedBackTo` says how far it came,
+	// and `nextCursor` goes on from there.
+	//
+	// GET /v1/reservations
+	ListReservations(ctx context.Context, params ListReservationsParams) (ListReservationsRes, error)
 	// ListStock invokes listStock operation.
 	//
 	// List items and their stock, by SKU.
@@ -174,6 +182,26 @@ func (c *Client) sendAdjustStock(ctx context.Context, request *Adjustment, param
 	}
 	pathParts[2] = "/adjustments"
 	uri.AddPathParts(u, pathParts[:]...)
+
+	q := uri.NewQueryEncoder()
+	{
+		// Encode "actor" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "actor",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.Actor.Get(); ok {
+				return e.EncodeValue(conv.StringToString(val))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	u.RawQuery = q.Values().Encode()
 
 	r, err := ht.NewRequest(ctx, "POST", u)
 	if err != nil {
@@ -393,17 +421,71 @@ func (c *Client) sendGetStock(ctx context.Context, params GetStockParams) (res G
 // `invalid_csv` with the row numbers (the header is row 1) and nothing has changed.
 //
 // POST /v1/stock.csv
-func (c *Client) ImportStock(ctx context.Context, request ImportStockReq) (ImportStockRes, error) {
-	res, err := c.sendImportStock(ctx, request)
+func (c *Client) ImportStock(ctx context.Context, request ImportStockReq, params ImportStockParams) (ImportStockRes, error) {
+	res, err := c.sendImportStock(ctx, request, params)
 	return res, err
 }
 
-func (c *Client) sendImportStock(ctx context.Context, request ImportStockReq) (res ImportStockRes, err error) {
+func (c *Client) sendImportStock(ctx context.Context, request ImportStockReq, params ImportStockParams) (res ImportStockRes, err error) {
 
 	u := uri.Clone(c.requestURL(ctx))
 	var pathParts [1]string
 	pathParts[0] = "/v1/stock.csv"
 	uri.AddPathParts(u, pathParts[:]...)
+
+	q := uri.NewQueryEncoder()
+	{
+		// Encode "dryRun" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "dryRun",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.DryRun.Get(); ok {
+				return e.EncodeValue(conv.BoolToString(val))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	{
+		// Encode "actor" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "actor",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.Actor.Get(); ok {
+				return e.EncodeValue(conv.StringToString(val))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	{
+		// Encode "reason" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "reason",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.Reason.Get(); ok {
+				return e.EncodeValue(conv.StringToString(val))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	u.RawQuery = q.Values().Encode()
 
 	r, err := ht.NewRequest(ctx, "POST", u)
 	if err != nil {
@@ -533,6 +615,102 @@ func (c *Client) sendListMovements(ctx context.Context, params ListMovementsPara
 	return result, nil
 }
 
+// ListReservations invokes listReservations operation.
+//
+// The live reservations that have units of the SKU, with their owners. One request looks at 10,000
+// reservations at most, so a page may have few or none of many: `lookedBackTo` says how far it came,
+// and `nextCursor` goes on from there.
+//
+// GET /v1/reservations
+func (c *Client) ListReservations(ctx context.Context, params ListReservationsParams) (ListReservationsRes, error) {
+	res, err := c.sendListReservations(ctx, params)
+	return res, err
+}
+
+func (c *Client) sendListReservations(ctx context.Context, params ListReservationsParams) (res ListReservationsRes, err error) {
+
+	u := uri.Clone(c.requestURL(ctx))
+	var pathParts [1]string
+	pathParts[0] = "/v1/reservations"
+	uri.AddPathParts(u, pathParts[:]...)
+
+	q := uri.NewQueryEncoder()
+	{
+		// Encode "sku" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "sku",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			return e.EncodeValue(conv.StringToString(params.Sku))
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	{
+		// Encode "limit" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "limit",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.Limit.Get(); ok {
+				return e.EncodeValue(conv.Int32ToString(val))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	{
+		// Encode "cursor" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "cursor",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.Cursor.Get(); ok {
+				return e.EncodeValue(conv.StringToString(val))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	u.RawQuery = q.Values().Encode()
+
+	r, err := ht.NewRequest(ctx, "GET", u)
+	if err != nil {
+		return res, errors.Wrap(err, "create request")
+	}
+
+	resp, err := c.cfg.Client.Do(r)
+	if err != nil {
+		return res, errors.Wrap(err, "do request")
+	}
+	body := resp.Body
+	defer func() {
+		// Drain the body to EOF before closing, so the underlying
+		// connection can be reused by the Transport regardless of the
+		// response status code. See https://github.com/ogen-go/ogen/issues/1670.
+		_, _ = io.Copy(io.Discard, body)
+		_ = body.Close()
+	}()
+
+	result, err := decodeListReservationsResponse(resp)
+	if err != nil {
+		return res, errors.Wrap(err, "decode response")
+	}
+
+	return result, nil
+}
+
 // ListStock invokes listStock operation.
 //
 // List items and their stock, by SKU.
@@ -551,6 +729,23 @@ func (c *Client) sendListStock(ctx context.Context, params ListStockParams) (res
 	uri.AddPathParts(u, pathParts[:]...)
 
 	q := uri.NewQueryEncoder()
+	{
+		// Encode "availableAtMost" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "availableAtMost",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.AvailableAtMost.Get(); ok {
+				return e.EncodeValue(conv.Int64ToString(val))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
 	{
 		// Encode "limit" parameter.
 		cfg := uri.QueryParameterEncodingConfig{

@@ -93,6 +93,10 @@ func (s *Server) handleAdjustStockRequest(args [1]string, argsEscaped bool, w ht
 					Name: "Idempotency-Key",
 					In:   "header",
 				}: params.IdempotencyKey,
+				{
+					Name: "actor",
+					In:   "query",
+				}: params.Actor,
 			},
 			Raw: r,
 		}
@@ -386,6 +390,16 @@ func (s *Server) handleImportStockRequest(args [0]string, argsEscaped bool, w ht
 			ID:   "importStock",
 		}
 	)
+	params, err := decodeImportStockParams(args, argsEscaped, r)
+	if err != nil {
+		err = &ogenerrors.DecodeParamsError{
+			OperationContext: opErrContext,
+			Err:              err,
+		}
+		defer recordError("DecodeParams", err)
+		s.cfg.ErrorHandler(ctx, w, r, err)
+		return
+	}
 
 	var rawBody []byte
 	request, rawBody, close, err := s.decodeImportStockRequest(r)
@@ -413,13 +427,26 @@ func (s *Server) handleImportStockRequest(args [0]string, argsEscaped bool, w ht
 			OperationID:      "importStock",
 			Body:             request,
 			RawBody:          rawBody,
-			Params:           middleware.Parameters{},
-			Raw:              r,
+			Params: middleware.Parameters{
+				{
+					Name: "dryRun",
+					In:   "query",
+				}: params.DryRun,
+				{
+					Name: "actor",
+					In:   "query",
+				}: params.Actor,
+				{
+					Name: "reason",
+					In:   "query",
+				}: params.Reason,
+			},
+			Raw: r,
 		}
 
 		type (
 			Request  = ImportStockReq
-			Params   = struct{}
+			Params   = ImportStockParams
 			Response = ImportStockRes
 		)
 		response, err = middleware.HookMiddleware[
@@ -429,14 +456,14 @@ func (s *Server) handleImportStockRequest(args [0]string, argsEscaped bool, w ht
 		](
 			m,
 			mreq,
-			nil,
+			unpackImportStockParams,
 			func(ctx context.Context, request Request, params Params) (response Response, err error) {
-				response, err = s.h.ImportStock(ctx, request)
+				response, err = s.h.ImportStock(ctx, request, params)
 				return response, err
 			},
 		)
 	} else {
-		response, err = s.h.ImportStock(ctx, request)
+		response, err = s.h.ImportStock(ctx, request, params)
 	}
 	if err != nil {
 		defer recordError("Internal", err)
@@ -545,6 +572,100 @@ func (s *Server) handleListMovementsRequest(args [1]string, argsEscaped bool, w 
 	}
 }
 
+// handleListReservationsRequest handles listReservations operation.
+//
+// The live reservations that have units of the SKU, with their owners. One request looks at 10,000
+// reservations at most, so a page may have few or none of many: `lookedBackTo` says how far it came,
+// and `nextCursor` goes on from there.
+//
+// GET /v1/reservations
+func (s *Server) handleListReservationsRequest(args [0]string, argsEscaped bool, w http.ResponseWriter, r *http.Request) {
+	statusWriter := &codeRecorder{ResponseWriter: w}
+	w = statusWriter
+	ctx := r.Context()
+
+	var (
+		err          error
+		opErrContext = ogenerrors.OperationContext{
+			Name: ListReservationsOperation,
+			ID:   "listReservations",
+		}
+	)
+	params, err := decodeListReservationsParams(args, argsEscaped, r)
+	if err != nil {
+		err = &ogenerrors.DecodeParamsError{
+			OperationContext: opErrContext,
+			Err:              err,
+		}
+		defer recordError("DecodeParams", err)
+		s.cfg.ErrorHandler(ctx, w, r, err)
+		return
+	}
+
+	var rawBody []byte
+
+	var response ListReservationsRes
+	if m := s.cfg.Middleware; m != nil {
+		mreq := middleware.Request{
+			Context:          ctx,
+			OperationName:    ListReservationsOperation,
+			OperationSummary: "Who holds the units of an item, newest first",
+			OperationID:      "listReservations",
+			Body:             nil,
+			RawBody:          rawBody,
+			Params: middleware.Parameters{
+				{
+					Name: "sku",
+					In:   "query",
+				}: params.Sku,
+				{
+					Name: "limit",
+					In:   "query",
+				}: params.Limit,
+				{
+					Name: "cursor",
+					In:   "query",
+				}: params.Cursor,
+			},
+			Raw: r,
+		}
+
+		type (
+			Request  = struct{}
+			Params   = ListReservationsParams
+			Response = ListReservationsRes
+		)
+		response, err = middleware.HookMiddleware[
+			Request,
+			Params,
+			Response,
+		](
+			m,
+			mreq,
+			unpackListReservationsParams,
+			func(ctx context.Context, request Request, params Params) (response Response, err error) {
+				response, err = s.h.ListReservations(ctx, params)
+				return response, err
+			},
+		)
+	} else {
+		response, err = s.h.ListReservations(ctx, params)
+	}
+	if err != nil {
+		defer recordError("Internal", err)
+		s.cfg.ErrorHandler(ctx, w, r, err)
+		return
+	}
+
+	if err := encodeListReservationsResponse(response, w); err != nil {
+		defer recordError("EncodeResponse", err)
+		if !errors.Is(err, ht.ErrInternalServerErrorResponse) {
+			s.cfg.ErrorHandler(ctx, w, r, err)
+		}
+		return
+	}
+}
+
 // handleListStockRequest handles listStock operation.
 //
 // List items and their stock, by SKU.
@@ -585,6 +706,10 @@ func (s *Server) handleListStockRequest(args [0]string, argsEscaped bool, w http
 			Body:             nil,
 			RawBody:          rawBody,
 			Params: middleware.Parameters{
+				{
+					Name: "availableAtMost",
+					In:   "query",
+				}: params.AvailableAtMost,
 				{
 					Name: "limit",
 					In:   "query",

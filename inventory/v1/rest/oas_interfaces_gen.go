@@ -25,6 +25,10 @@ type ListMovementsRes interface {
 	listMovementsRes()
 }
 
+type ListReservationsRes interface {
+	listReservationsRes()
+}
+
 type ListStockRes interface {
 	listStockRes()
 }

@@ -6,14 +6,15 @@ package rest
 type OperationName = string
 
 const (
-	AdjustStockOperation    OperationName = "AdjustStock"
-	ExportStockOperation    OperationName = "ExportStock"
-	GetReservationOperation OperationName = "GetReservation"
-	GetStockOperation       OperationName = "GetStock"
-	ImportStockOperation    OperationName = "ImportStock"
-	ListMovementsOperation  OperationName = "ListMovements"
-	ListStockOperation      OperationName = "ListStock"
-	ReleaseOperation        OperationName = "Release"
-	ReserveOperation        OperationName = "Reserve"
-	ReservePlainOperation   OperationName = "ReservePlain"
+	AdjustStockOperation      OperationName = "AdjustStock"
+	ExportStockOperation      OperationName = "ExportStock"
+	GetReservationOperation   OperationName = "GetReservation"
+	GetStockOperation         OperationName = "GetStock"
+	ImportStockOperation      OperationName = "ImportStock"
+	ListMovementsOperation    OperationName = "ListMovements"
+	ListReservationsOperation OperationName = "ListReservations"
+	ListStockOperation        OperationName = "ListStock"
+	ReleaseOperation          OperationName = "Release"
+	ReserveOperation          OperationName = "Reserve"
+	ReservePlainOperation     OperationName = "ReservePlain"
 )

@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	rn12AllowedHeaders = map[string]string{
+	rn13AllowedHeaders = map[string]string{
 		"POST": "Content-Type,Idempotency-Key",
 	}
 	rn8AllowedHeaders = map[string]string{
@@ -92,7 +92,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 					default:
 						s.notAllowed(w, r, notAllowedParams{
 							allowedMethods: "POST",
-							allowedHeaders: rn12AllowedHeaders,
+							allowedHeaders: rn13AllowedHeaders,
 							acceptPost:     "application/json",
 							acceptPatch:    "",
 						})
@@ -113,48 +113,74 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 					break
 				}
 				switch elem[0] {
-				case 'r': // Prefix: "reservations/"
+				case 'r': // Prefix: "reservations"
 
-					if l := len("reservations/"); len(elem) >= l && elem[0:l] == "reservations/" {
+					if l := len("reservations"); len(elem) >= l && elem[0:l] == "reservations" {
 						elem = elem[l:]
 					} else {
 						break
 					}
 
-					// Param: "reservationId"
-					// Leaf parameter, slashes are prohibited
-					idx := strings.IndexByte(elem, '/')
-					if idx >= 0 {
-						break
-					}
-					args[0] = elem
-					elem = ""
-
 					if len(elem) == 0 {
-						// Leaf node.
 						switch r.Method {
-						case "DELETE":
-							s.handleReleaseRequest([1]string{
-								args[0],
-							}, elemIsEscaped, w, r)
 						case "GET":
-							s.handleGetReservationRequest([1]string{
-								args[0],
-							}, elemIsEscaped, w, r)
-						case "PUT":
-							s.handleReserveRequest([1]string{
-								args[0],
-							}, elemIsEscaped, w, r)
+							s.handleListReservationsRequest([0]string{}, elemIsEscaped, w, r)
 						default:
 							s.notAllowed(w, r, notAllowedParams{
-								allowedMethods: "DELETE,GET,PUT",
-								allowedHeaders: rn8AllowedHeaders,
+								allowedMethods: "GET",
+								allowedHeaders: nil,
 								acceptPost:     "",
 								acceptPatch:    "",
 							})
 						}
 
 						return
+					}
+					switch elem[0] {
+					case '/': // Prefix: "/"
+
+						if l := len("/"); len(elem) >= l && elem[0:l] == "/" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						// Param: "reservationId"
+						// Leaf parameter, slashes are prohibited
+						idx := strings.IndexByte(elem, '/')
+						if idx >= 0 {
+							break
+						}
+						args[0] = elem
+						elem = ""
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch r.Method {
+							case "DELETE":
+								s.handleReleaseRequest([1]string{
+									args[0],
+								}, elemIsEscaped, w, r)
+							case "GET":
+								s.handleGetReservationRequest([1]string{
+									args[0],
+								}, elemIsEscaped, w, r)
+							case "PUT":
+								s.handleReserveRequest([1]string{
+									args[0],
+								}, elemIsEscaped, w, r)
+							default:
+								s.notAllowed(w, r, notAllowedParams{
+									allowedMethods: "DELETE,GET,PUT",
+									allowedHeaders: rn8AllowedHeaders,
+									acceptPost:     "",
+									acceptPatch:    "",
+								})
+							}
+
+							return
+						}
+
 					}
 
 				case 's': // Prefix: "stock"
@@ -454,56 +480,82 @@ func (s *Server) FindPath(method string, u *url.URL) (r Route, _ bool) {
 					break
 				}
 				switch elem[0] {
-				case 'r': // Prefix: "reservations/"
+				case 'r': // Prefix: "reservations"
 
-					if l := len("reservations/"); len(elem) >= l && elem[0:l] == "reservations/" {
+					if l := len("reservations"); len(elem) >= l && elem[0:l] == "reservations" {
 						elem = elem[l:]
 					} else {
 						break
 					}
 
-					// Param: "reservationId"
-					// Leaf parameter, slashes are prohibited
-					idx := strings.IndexByte(elem, '/')
-					if idx >= 0 {
-						break
-					}
-					args[0] = elem
-					elem = ""
-
 					if len(elem) == 0 {
-						// Leaf node.
 						switch method {
-						case "DELETE":
-							r.name = ReleaseOperation
-							r.summary = "Put the units back"
-							r.operationID = "release"
-							r.operationGroup = ""
-							r.pathPattern = "/v1/reservations/{reservationId}"
-							r.args = args
-							r.count = 1
-							return r, true
 						case "GET":
-							r.name = GetReservationOperation
-							r.summary = "Look up a reservation"
-							r.operationID = "getReservation"
+							r.name = ListReservationsOperation
+							r.summary = "Who holds the units of an item, newest first"
+							r.operationID = "listReservations"
 							r.operationGroup = ""
-							r.pathPattern = "/v1/reservations/{reservationId}"
+							r.pathPattern = "/v1/reservations"
 							r.args = args
-							r.count = 1
-							return r, true
-						case "PUT":
-							r.name = ReserveOperation
-							r.summary = "Reserve all lines or none"
-							r.operationID = "reserve"
-							r.operationGroup = ""
-							r.pathPattern = "/v1/reservations/{reservationId}"
-							r.args = args
-							r.count = 1
+							r.count = 0
 							return r, true
 						default:
 							return
 						}
+					}
+					switch elem[0] {
+					case '/': // Prefix: "/"
+
+						if l := len("/"); len(elem) >= l && elem[0:l] == "/" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						// Param: "reservationId"
+						// Leaf parameter, slashes are prohibited
+						idx := strings.IndexByte(elem, '/')
+						if idx >= 0 {
+							break
+						}
+						args[0] = elem
+						elem = ""
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch method {
+							case "DELETE":
+								r.name = ReleaseOperation
+								r.summary = "Put the units back"
+								r.operationID = "release"
+								r.operationGroup = ""
+								r.pathPattern = "/v1/reservations/{reservationId}"
+								r.args = args
+								r.count = 1
+								return r, true
+							case "GET":
+								r.name = GetReservationOperation
+								r.summary = "Look up a reservation"
+								r.operationID = "getReservation"
+								r.operationGroup = ""
+								r.pathPattern = "/v1/reservations/{reservationId}"
+								r.args = args
+								r.count = 1
+								return r, true
+							case "PUT":
+								r.name = ReserveOperation
+								r.summary = "Reserve all lines or none"
+								r.operationID = "reserve"
+								r.operationGroup = ""
+								r.pathPattern = "/v1/reservations/{reservationId}"
+								r.args = args
+								r.count = 1
+								return r, true
+							default:
+								return
+							}
+						}
+
 					}
 
 				case 's': // Prefix: "stock"

@@ -96,6 +96,110 @@ func (s ExportStockOK) Read(p []byte) (n int, err error) {
 
 func (*ExportStockOK) exportStockRes() {}
 
+// Ref: #/components/schemas/HeldUnits
+type HeldUnits struct {
+	// The id of the order, if an order is the owner.
+	ReservationId string `json:"reservationId"`
+	// `direct` is a hold, or a reservation of the first contract.
+	Owner HeldUnitsOwner `json:"owner"`
+	// Units of the SKU.
+	Qty        int64       `json:"qty"`
+	ReservedAt time.Time   `json:"reservedAt"`
+	ExpiresAt  OptDateTime `json:"expiresAt"`
+}
+
+// GetReservationId returns the value of ReservationId.
+func (s *HeldUnits) GetReservationId() string {
+	return s.ReservationId
+}
+
+// GetOwner returns the value of Owner.
+func (s *HeldUnits) GetOwner() HeldUnitsOwner {
+	return s.Owner
+}
+
+// GetQty returns the value of Qty.
+func (s *HeldUnits) GetQty() int64 {
+	return s.Qty
+}
+
+// GetReservedAt returns the value of ReservedAt.
+func (s *HeldUnits) GetReservedAt() time.Time {
+	return s.ReservedAt
+}
+
+// GetExpiresAt returns the value of ExpiresAt.
+func (s *HeldUnits) GetExpiresAt() OptDateTime {
+	return s.ExpiresAt
+}
+
+// SetReservationId sets the value of ReservationId.
+func (s *HeldUnits) SetReservationId(val string) {
+	s.ReservationId = val
+}
+
+// SetOwner sets the value of Owner.
+func (s *HeldUnits) SetOwner(val HeldUnitsOwner) {
+	s.Owner = val
+}
+
+// SetQty sets the value of Qty.
+func (s *HeldUnits) SetQty(val int64) {
+	s.Qty = val
+}
+
+// SetReservedAt sets the value of ReservedAt.
+func (s *HeldUnits) SetReservedAt(val time.Time) {
+	s.ReservedAt = val
+}
+
+// SetExpiresAt sets the value of ExpiresAt.
+func (s *HeldUnits) SetExpiresAt(val OptDateTime) {
+	s.ExpiresAt = val
+}
+
+// `direct` is a hold, or a reservation of the first contract.
+type HeldUnitsOwner string
+
+const (
+	HeldUnitsOwnerOrder  HeldUnitsOwner = "order"
+	HeldUnitsOwnerDirect HeldUnitsOwner = "direct"
+)
+
+// AllValues returns all HeldUnitsOwner values.
+func (HeldUnitsOwner) AllValues() []HeldUnitsOwner {
+	return []HeldUnitsOwner{
+		HeldUnitsOwnerOrder,
+		HeldUnitsOwnerDirect,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s HeldUnitsOwner) MarshalText() ([]byte, error) {
+	switch s {
+	case HeldUnitsOwnerOrder:
+		return []byte(s), nil
+	case HeldUnitsOwnerDirect:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *HeldUnitsOwner) UnmarshalText(data []byte) error {
+	switch HeldUnitsOwner(data) {
+	case HeldUnitsOwnerOrder:
+		*s = HeldUnitsOwnerOrder
+		return nil
+	case HeldUnitsOwnerDirect:
+		*s = HeldUnitsOwnerDirect
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
+
 // Ref: #/components/schemas/ImportResult
 type ImportResult struct {
 	Rows      int64 `json:"rows"`
@@ -894,16 +998,17 @@ func (s *ProblemStatusCodeWithHeaders) SetResponse(val Problem) {
 	s.Response = val
 }
 
-func (*ProblemStatusCodeWithHeaders) adjustStockRes()    {}
-func (*ProblemStatusCodeWithHeaders) exportStockRes()    {}
-func (*ProblemStatusCodeWithHeaders) getReservationRes() {}
-func (*ProblemStatusCodeWithHeaders) getStockRes()       {}
-func (*ProblemStatusCodeWithHeaders) importStockRes()    {}
-func (*ProblemStatusCodeWithHeaders) listMovementsRes()  {}
-func (*ProblemStatusCodeWithHeaders) listStockRes()      {}
-func (*ProblemStatusCodeWithHeaders) releaseRes()        {}
-func (*ProblemStatusCodeWithHeaders) reservePlainRes()   {}
-func (*ProblemStatusCodeWithHeaders) reserveRes()        {}
+func (*ProblemStatusCodeWithHeaders) adjustStockRes()      {}
+func (*ProblemStatusCodeWithHeaders) exportStockRes()      {}
+func (*ProblemStatusCodeWithHeaders) getReservationRes()   {}
+func (*ProblemStatusCodeWithHeaders) getStockRes()         {}
+func (*ProblemStatusCodeWithHeaders) importStockRes()      {}
+func (*ProblemStatusCodeWithHeaders) listMovementsRes()    {}
+func (*ProblemStatusCodeWithHeaders) listReservationsRes() {}
+func (*ProblemStatusCodeWithHeaders) listStockRes()        {}
+func (*ProblemStatusCodeWithHeaders) releaseRes()          {}
+func (*ProblemStatusCodeWithHeaders) reservePlainRes()     {}
+func (*ProblemStatusCodeWithHeaders) reserveRes()          {}
 
 // ReleaseNoContent is response for Release operation.
 type ReleaseNoContent struct{}
@@ -1002,6 +1107,46 @@ func (s *ReservationHeaders) SetResponse(val Reservation) {
 }
 
 func (*ReservationHeaders) reservePlainRes() {}
+
+// Ref: #/components/schemas/ReservationPage
+type ReservationPage struct {
+	Reservations []HeldUnits `json:"reservations"`
+	// When the oldest reservation that was looked at was made; absent if there is none.
+	LookedBackTo OptDateTime `json:"lookedBackTo"`
+	NextCursor   OptString   `json:"nextCursor"`
+}
+
+// GetReservations returns the value of Reservations.
+func (s *ReservationPage) GetReservations() []HeldUnits {
+	return s.Reservations
+}
+
+// GetLookedBackTo returns the value of LookedBackTo.
+func (s *ReservationPage) GetLookedBackTo() OptDateTime {
+	return s.LookedBackTo
+}
+
+// GetNextCursor returns the value of NextCursor.
+func (s *ReservationPage) GetNextCursor() OptString {
+	return s.NextCursor
+}
+
+// SetReservations sets the value of Reservations.
+func (s *ReservationPage) SetReservations(val []HeldUnits) {
+	s.Reservations = val
+}
+
+// SetLookedBackTo sets the value of LookedBackTo.
+func (s *ReservationPage) SetLookedBackTo(val OptDateTime) {
+	s.LookedBackTo = val
+}
+
+// SetNextCursor sets the value of NextCursor.
+func (s *ReservationPage) SetNextCursor(val OptString) {
+	s.NextCursor = val
+}
+
+func (*ReservationPage) listReservationsRes() {}
 
 // A hold that has expired is `released`.
 type ReservationState string

@@ -42,13 +42,21 @@ type Handler interface {
 	// `invalid_csv` with the row numbers (the header is row 1) and nothing has changed.
 	//
 	// POST /v1/stock.csv
-	ImportStock(ctx context.Context, req ImportStockReq) (ImportStockRes, error)
+	ImportStock(ctx context.Context, req ImportStockReq, params ImportStockParams) (ImportStockRes, error)
 	// ListMovements implements listMovements operation.
 	//
 	// Why on hand changed, newest first.
 	//
 	// GET /v1/stock/{sku}/movements
 	ListMovements(ctx context.Context, params ListMovementsParams) (ListMovementsRes, error)
+	// ListReservations implements listReservations operation.
+	//
+	// The live reservations that have units of the SKU, with their owners. One request looks at 10,000
+	// reservations at most, so a page may have few or none of many: `lookedBackTo` says how far it came,
+	// and `nextCursor` goes on from there.
+	//
+	// GET /v1/reservations
+	ListReservations(ctx context.Context, params ListReservationsParams) (ListReservationsRes, error)
 	// ListStock implements listStock operation.
 	//
 	// List items and their stock, by SKU.

@@ -52,6 +52,7 @@ type Move struct {
 type Filter struct {
 	States       []State
 	Customer     string
+	Correlation  string
 	PlacedFrom   time.Time // inclusive
 	PlacedBefore time.Time // exclusive
 	Before       ID        // only orders placed before this one, exclusive: the cursor

@@ -131,7 +131,7 @@ func (h *REST) GetOrder(ctx context.Context, params rest.GetOrderParams) (rest.G
 // ListOrders implements rest.Handler. The cursor is the id of the last order of the page before.
 func (h *REST) ListOrders(ctx context.Context, params rest.ListOrdersParams) (rest.ListOrdersRes, error) {
 	f := order.Filter{
-		Customer: params.Customer.Value, PlacedFrom: params.PlacedFrom.Value, PlacedBefore: params.PlacedBefore.Value,
+		Customer: params.Customer.Value, Correlation: params.CorrelationId.Value, PlacedFrom: params.PlacedFrom.Value, PlacedBefore: params.PlacedBefore.Value,
 		Limit: int(params.Limit.Value),
 	}
 	if params.Status.Set {
@@ -167,6 +167,7 @@ func (h *REST) ListOrders(ctx context.Context, params rest.ListOrdersParams) (re
 
 // CancelOrder implements rest.Handler.
 func (h *REST) CancelOrder(ctx context.Context, req rest.OptCancellation, params rest.CancelOrderParams) (rest.CancelOrderRes, error) {
+	ctx = trail.By(ctx, trail.CancelOrder, params.Actor.Value, params.Reason.Or(req.Value.Reason.Value))
 	o, err := h.orders.Cancel(ctx, order.ID(params.OrderId.String()), req.Value.Reason.Value)
 	if err != nil {
 		return nil, err
@@ -177,6 +178,7 @@ func (h *REST) CancelOrder(ctx context.Context, req rest.OptCancellation, params
 
 // FulfilOrder implements rest.Handler.
 func (h *REST) FulfilOrder(ctx context.Context, params rest.FulfilOrderParams) (rest.FulfilOrderRes, error) {
+	ctx = trail.By(ctx, trail.FulfilOrder, params.Actor.Value, params.Reason.Value)
 	o, err := h.orders.Fulfil(ctx, order.ID(params.OrderId.String()))
 	if err != nil {
 		return nil, err
@@ -187,6 +189,7 @@ func (h *REST) FulfilOrder(ctx context.Context, params rest.FulfilOrderParams) (
 
 // ReturnOrder implements rest.Handler.
 func (h *REST) ReturnOrder(ctx context.Context, req rest.OptOrderReturn, params rest.ReturnOrderParams) (rest.ReturnOrderRes, error) {
+	ctx = trail.By(ctx, trail.ReturnOrder, params.Actor.Value, params.Reason.Or(req.Value.Reason.Value))
 	o, err := h.orders.Return(ctx, order.ID(params.OrderId.String()), req.Value.Reason.Value)
 	if err != nil {
 		return nil, err

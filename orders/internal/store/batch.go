@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"encoding/json"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/internal/trail"
 	"github.com/orderkeep/orderkeep/orders/internal/order"
 )
 
@@ -27,8 +29,9 @@ type command struct {
 	order *order.Order // begin: the new order; move: the order as it will be
 	exec  func(*db.Tx) error
 
-	was     order.State // move: the state that the order must have
-	freeKey bool        // move: forget the order's key
+	was     order.State     // move: the state that the order must have
+	freeKey bool            // move: forget the order's key
+	act     context.Context // move: says who does it by hand, if anybody does
 
 	existing order.ID // begin: the order that the key belongs to already
 	reused   bool     // begin: the key belongs to another payload
@@ -241,6 +244,9 @@ func moveAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
 		}
 		if c.order.State != order.Undoing {
 			*events = append(*events, event(c.order))
+		}
+		if err := trail.Append(c.act, tx, string(c.order.ID)); err != nil {
+			return err
 		}
 		if c.freeKey && c.order.Key != "" {
 			free = append(free, c.order.Key)

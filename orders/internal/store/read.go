@@ -29,6 +29,10 @@ const (
 		WHERE customer = $6 AND customer <> '' AND id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4
 		AND ($7 = '' OR state = $7 OR state = $8) ORDER BY id DESC LIMIT $5`
 
+	listByCorrelation = `SELECT ` + orderColumns + ` FROM orders
+		WHERE correlation_id = $6 AND id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4
+		AND ($7 = '' OR state = $7 OR state = $8) AND ($9 = '' OR customer = $9) ORDER BY id DESC LIMIT $5`
+
 	getLines = `SELECT sku, qty, unit_price_minor FROM order_lines WHERE order_id = $1 ORDER BY n`
 )
 
@@ -65,6 +69,8 @@ func (s *Store) List(ctx context.Context, f order.Filter) ([]*order.Order, error
 		return string(f.States[min(i, len(f.States)-1)])
 	}
 	switch {
+	case f.Correlation != "":
+		return s.read(ctx, listByCorrelation, append(args, f.Correlation, state(0), state(1), f.Customer)...)
 	case f.Customer != "":
 		return s.read(ctx, listByCustomer, append(args, f.Customer, state(0), state(1))...)
 	case len(f.States) == 0:

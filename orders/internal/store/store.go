@@ -93,7 +93,7 @@ func (s *Store) Move(ctx context.Context, o *order.Order, m order.Move) (bool, e
 	// A copy: if ctx ends first, the batch still reads it while the caller goes on with its own.
 	next := *o
 	next.Apply(m)
-	c := &command{kind: move, order: &next, was: o.State, freeKey: m.FreeKey}
+	c := &command{kind: move, order: &next, was: o.State, freeKey: m.FreeKey, act: ctx}
 	if err := s.batch.Do(ctx, c); err != nil {
 		return false, err
 	}

@@ -429,6 +429,19 @@ func TestHotStatementsGoByAnIndex(t *testing.T) {
 	}
 }
 
+func TestOrdersOfACorrelationIDGoByAnIndex(t *testing.T) {
+	t.Parallel()
+	s, _ := setup(t, dbtest.SQLite)
+	var id, parent, unused int
+	var plan string
+	if err := s.db.QueryRow(t.Context(), "EXPLAIN QUERY PLAN "+listByCorrelation, "g", "", 0, 1, 1, "c", "", "", "").Scan(&id, &parent, &unused, &plan); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(plan, "INDEX orders_by_correlation") {
+		t.Errorf("goes by %s", plan)
+	}
+}
+
 func TestList(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {

@@ -90,6 +90,14 @@ func (s *Server) handleCancelOrderRequest(args [1]string, argsEscaped bool, w ht
 					Name: "orderId",
 					In:   "path",
 				}: params.OrderId,
+				{
+					Name: "actor",
+					In:   "query",
+				}: params.Actor,
+				{
+					Name: "reason",
+					In:   "query",
+				}: params.Reason,
 			},
 			Raw: r,
 		}
@@ -270,6 +278,14 @@ func (s *Server) handleFulfilOrderRequest(args [1]string, argsEscaped bool, w ht
 					Name: "orderId",
 					In:   "path",
 				}: params.OrderId,
+				{
+					Name: "actor",
+					In:   "query",
+				}: params.Actor,
+				{
+					Name: "reason",
+					In:   "query",
+				}: params.Reason,
 			},
 			Raw: r,
 		}
@@ -526,6 +542,10 @@ func (s *Server) handleListOrdersRequest(args [0]string, argsEscaped bool, w htt
 					Name: "customer",
 					In:   "query",
 				}: params.Customer,
+				{
+					Name: "correlationId",
+					In:   "query",
+				}: params.CorrelationId,
 				{
 					Name: "placedFrom",
 					In:   "query",
@@ -844,6 +864,14 @@ func (s *Server) handleReturnOrderRequest(args [1]string, argsEscaped bool, w ht
 					Name: "orderId",
 					In:   "path",
 				}: params.OrderId,
+				{
+					Name: "actor",
+					In:   "query",
+				}: params.Actor,
+				{
+					Name: "reason",
+					In:   "query",
+				}: params.Reason,
 			},
 			Raw: r,
 		}

@@ -65,6 +65,15 @@ func (s *Service) Payment(ctx context.Context, order string) (Payment, error) {
 	return s.store.Payment(ctx, order)
 }
 
+// Ask asks the provider how it sees a payment, and changes nothing. ErrUnavailable or ErrUnknownOutcome if it does not say.
+func (s *Service) Ask(ctx context.Context, p Payment) (Outcome, error) {
+	provider := s.providers[p.Provider]
+	if provider == nil {
+		return Outcome{}, ErrUnavailable
+	}
+	return provider.Lookup(ctx, ChargeKey(p.Order))
+}
+
 // Authorize asks the provider to hold the order's money, once. The payment says how it came out: Pending is a
 // provider that did not say. Provider and token of a repeat are not looked at: those of the first stand. ErrMismatch if
 // the order has a payment of another amount or currency.

@@ -13,11 +13,22 @@ import (
 )
 
 // REST answers the operations of openapi.yaml.
-type REST struct{ payments *payment.Service }
+type REST struct {
+	payments *payment.Service
+	records  Records
+}
+
+// Records reads payments with their attempts, for people.
+type Records interface {
+	// Payments returns up to limit of orders before an id ("" for the newest), newest order first.
+	Payments(ctx context.Context, before string, limit int) ([]payment.Record, error)
+	// Record returns payment.ErrNotFound if the order has no payment.
+	Record(ctx context.Context, order string) (payment.Record, error)
+}
 
 // NewREST returns the handler of all REST paths but the feed.
-func NewREST(payments *payment.Service) (http.Handler, error) {
-	return rest.NewServer(&REST{payments}, rest.WithErrorHandler(httpd.ErrorHandler),
+func NewREST(payments *payment.Service, records Records) (http.Handler, error) {
+	return rest.NewServer(&REST{payments, records}, rest.WithErrorHandler(httpd.ErrorHandler),
 		rest.WithNotFound(httpd.NotFound), rest.WithMethodNotAllowed(httpd.MethodNotAllowed))
 }
 

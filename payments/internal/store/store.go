@@ -116,6 +116,77 @@ func (s *Store) Payment(ctx context.Context, order string) (payment.Payment, err
 	return scanPayment(rows)
 }
 
+// Payments returns up to limit payments of orders before an id ("" for the newest), newest order first, with their attempts.
+func (s *Store) Payments(ctx context.Context, before string, limit int) ([]payment.Record, error) {
+	if before == "" {
+		before = "g" // after every hexadecimal digit
+	}
+	all, err := s.records(ctx, `SELECT `+paymentColumns+` FROM payments WHERE order_id < $1 ORDER BY order_id DESC LIMIT $2`, before, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list payments: %w", err)
+	}
+	return all, nil
+}
+
+// Record returns an order's payment with its attempts. payment.ErrNotFound if there is none.
+func (s *Store) Record(ctx context.Context, order string) (payment.Record, error) {
+	all, err := s.records(ctx, `SELECT `+paymentColumns+` FROM payments WHERE order_id = $1`, order)
+	if err != nil {
+		return payment.Record{}, fmt.Errorf("get the payment of %s: %w", order, err)
+	}
+	if len(all) == 0 {
+		return payment.Record{}, payment.ErrNotFound
+	}
+	return all[0], nil
+}
+
+// records reads payments and their attempts, in one snapshot.
+func (s *Store) records(ctx context.Context, query string, args ...any) (all []payment.Record, err error) {
+	err = s.db.Read(ctx, func(tx *sql.Tx) error {
+		all = nil
+		rows, err := tx.QueryContext(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			p, err := scanPayment(rows)
+			if err != nil {
+				return err
+			}
+			all = append(all, payment.Record{Payment: p, Attempts: map[payment.Step]payment.Attempt{}})
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		for _, r := range all {
+			if err := readAttempts(ctx, tx, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+func readAttempts(ctx context.Context, tx *sql.Tx, r payment.Record) error {
+	rows, err := tx.QueryContext(ctx, `SELECT step, result, amount_minor, provider_ref, error, started_at, ended_at FROM attempts WHERE order_id = $1`, r.Payment.Order)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var a payment.Attempt
+		var started, ended int64
+		if err := rows.Scan(&a.Step, &a.Result, &a.Amount, &a.Ref, &a.Error, &started, &ended); err != nil {
+			return err
+		}
+		a.Started, a.Ended = fromMicro(started), fromMicro(ended)
+		r.Attempts[a.Step] = a
+	}
+	return rows.Err()
+}
+
 // Due implements payment.Store.
 func (s *Store) Due(ctx context.Context, now, tooLate time.Time, n int) ([]payment.Payment, error) {
 	rows, err := s.db.Query(ctx, `SELECT `+paymentColumns+` FROM payments WHERE due_at > 0 AND (due_at <= $1 OR due_at > $2) ORDER BY due_at LIMIT $3`,

@@ -42,6 +42,18 @@ type Invoker interface {
 	//
 	// GET /v1/payments/{orderId}
 	GetPayment(ctx context.Context, params GetPaymentParams) (GetPaymentRes, error)
+	// GetPaymentRecord invokes getPaymentRecord operation.
+	//
+	// A payment with its attempts, and the provider's view of it.
+	//
+	// GET /v1/payments/{orderId}/record
+	GetPaymentRecord(ctx context.Context, params GetPaymentRecordParams) (GetPaymentRecordRes, error)
+	// ListPayments invokes listPayments operation.
+	//
+	// List payments, newest order first.
+	//
+	// GET /v1/payments
+	ListPayments(ctx context.Context, params ListPaymentsParams) (ListPaymentsRes, error)
 	// RefundPayment invokes refundPayment operation.
 	//
 	// Repeating it does nothing more. 409 `not_captured` unless the payment is captured. 503
@@ -281,6 +293,165 @@ func (c *Client) sendGetPayment(ctx context.Context, params GetPaymentParams) (r
 	}()
 
 	result, err := decodeGetPaymentResponse(resp)
+	if err != nil {
+		return res, errors.Wrap(err, "decode response")
+	}
+
+	return result, nil
+}
+
+// GetPaymentRecord invokes getPaymentRecord operation.
+//
+// A payment with its attempts, and the provider's view of it.
+//
+// GET /v1/payments/{orderId}/record
+func (c *Client) GetPaymentRecord(ctx context.Context, params GetPaymentRecordParams) (GetPaymentRecordRes, error) {
+	res, err := c.sendGetPaymentRecord(ctx, params)
+	return res, err
+}
+
+func (c *Client) sendGetPaymentRecord(ctx context.Context, params GetPaymentRecordParams) (res GetPaymentRecordRes, err error) {
+
+	u := uri.Clone(c.requestURL(ctx))
+	var pathParts [3]string
+	pathParts[0] = "/v1/payments/"
+	{
+		// Encode "orderId" parameter.
+		e := uri.NewPathEncoder(uri.PathEncoderConfig{
+			Param:   "orderId",
+			Style:   uri.PathStyleSimple,
+			Explode: false,
+		})
+		if err := func() error {
+			return e.EncodeValue(conv.UUIDToString(params.OrderId))
+		}(); err != nil {
+			return res, errors.Wrap(err, "encode path")
+		}
+		encoded, err := e.Result()
+		if err != nil {
+			return res, errors.Wrap(err, "encode path")
+		}
+		pathParts[1] = encoded
+	}
+	pathParts[2] = "/record"
+	uri.AddPathParts(u, pathParts[:]...)
+
+	r, err := ht.NewRequest(ctx, "GET", u)
+	if err != nil {
+		return res, errors.Wrap(err, "create request")
+	}
+
+	resp, err := c.cfg.Client.Do(r)
+	if err != nil {
+		return res, errors.Wrap(err, "do request")
+	}
+	body := resp.Body
+	defer func() {
+		// Drain the body to EOF before closing, so the underlying
+		// connection can be reused by the Transport regardless of the
+		// response status code. See https://github.com/ogen-go/ogen/issues/1670.
+		_, _ = io.Copy(io.Discard, body)
+		_ = body.Close()
+	}()
+
+	result, err := decodeGetPaymentRecordResponse(resp)
+	if err != nil {
+		return res, errors.Wrap(err, "decode response")
+	}
+
+	return result, nil
+}
+
+// ListPayments invokes listPayments operation.
+//
+// List payments, newest order first.
+//
+// GET /v1/payments
+func (c *Client) ListPayments(ctx context.Context, params ListPaymentsParams) (ListPaymentsRes, error) {
+	res, err := c.sendListPayments(ctx, params)
+	return res, err
+}
+
+func (c *Client) sendListPayments(ctx context.Context, params ListPaymentsParams) (res ListPaymentsRes, err error) {
+
+	u := uri.Clone(c.requestURL(ctx))
+	var pathParts [1]string
+	pathParts[0] = "/v1/payments"
+	uri.AddPathParts(u, pathParts[:]...)
+
+	q := uri.NewQueryEncoder()
+	{
+		// Encode "limit" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "limit",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.Limit.Get(); ok {
+				return e.EncodeValue(conv.Int32ToString(val))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	{
+		// Encode "cursor" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "cursor",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.Cursor.Get(); ok {
+				return e.EncodeValue(conv.StringToString(val))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	{
+		// Encode "provider" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "provider",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.Provider.Get(); ok {
+				return e.EncodeValue(conv.BoolToString(val))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	u.RawQuery = q.Values().Encode()
+
+	r, err := ht.NewRequest(ctx, "GET", u)
+	if err != nil {
+		return res, errors.Wrap(err, "create request")
+	}
+
+	resp, err := c.cfg.Client.Do(r)
+	if err != nil {
+		return res, errors.Wrap(err, "do request")
+	}
+	body := resp.Body
+	defer func() {
+		// Drain the body to EOF before closing, so the underlying
+		// connection can be reused by the Transport regardless of the
+		// response status code. See https://github.com/ogen-go/ogen/issues/1670.
+		_, _ = io.Copy(io.Discard, body)
+		_ = body.Close()
+	}()
+
+	result, err := decodeListPaymentsResponse(resp)
 	if err != nil {
 		return res, errors.Wrap(err, "decode response")
 	}

@@ -9,8 +9,16 @@ type CapturePaymentRes interface {
 	capturePaymentRes()
 }
 
+type GetPaymentRecordRes interface {
+	getPaymentRecordRes()
+}
+
 type GetPaymentRes interface {
 	getPaymentRes()
+}
+
+type ListPaymentsRes interface {
+	listPaymentsRes()
 }
 
 type RefundPaymentRes interface {

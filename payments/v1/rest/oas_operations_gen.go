@@ -9,6 +9,8 @@ const (
 	AuthorizePaymentOperation OperationName = "AuthorizePayment"
 	CapturePaymentOperation   OperationName = "CapturePayment"
 	GetPaymentOperation       OperationName = "GetPayment"
+	GetPaymentRecordOperation OperationName = "GetPaymentRecord"
+	ListPaymentsOperation     OperationName = "ListPayments"
 	RefundPaymentOperation    OperationName = "RefundPayment"
 	VoidPaymentOperation      OperationName = "VoidPayment"
 )

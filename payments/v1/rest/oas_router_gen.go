@@ -55,37 +55,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			break
 		}
 		switch elem[0] {
-		case '/': // Prefix: "/v1/payments/"
+		case '/': // Prefix: "/v1/payments"
 
-			if l := len("/v1/payments/"); len(elem) >= l && elem[0:l] == "/v1/payments/" {
+			if l := len("/v1/payments"); len(elem) >= l && elem[0:l] == "/v1/payments" {
 				elem = elem[l:]
 			} else {
 				break
 			}
 
-			// Param: "orderId"
-			// Match until "/"
-			idx := strings.IndexByte(elem, '/')
-			if idx < 0 {
-				idx = len(elem)
-			}
-			args[0] = elem[:idx]
-			elem = elem[idx:]
-
 			if len(elem) == 0 {
 				switch r.Method {
 				case "GET":
-					s.handleGetPaymentRequest([1]string{
-						args[0],
-					}, elemIsEscaped, w, r)
-				case "PUT":
-					s.handleAuthorizePaymentRequest([1]string{
-						args[0],
-					}, elemIsEscaped, w, r)
+					s.handleListPaymentsRequest([0]string{}, elemIsEscaped, w, r)
 				default:
 					s.notAllowed(w, r, notAllowedParams{
-						allowedMethods: "GET,PUT",
-						allowedHeaders: rn2AllowedHeaders,
+						allowedMethods: "GET",
+						allowedHeaders: nil,
 						acceptPost:     "",
 						acceptPatch:    "",
 					})
@@ -102,89 +87,171 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 					break
 				}
 
+				// Param: "orderId"
+				// Match until "/"
+				idx := strings.IndexByte(elem, '/')
+				if idx < 0 {
+					idx = len(elem)
+				}
+				args[0] = elem[:idx]
+				elem = elem[idx:]
+
 				if len(elem) == 0 {
-					break
+					switch r.Method {
+					case "GET":
+						s.handleGetPaymentRequest([1]string{
+							args[0],
+						}, elemIsEscaped, w, r)
+					case "PUT":
+						s.handleAuthorizePaymentRequest([1]string{
+							args[0],
+						}, elemIsEscaped, w, r)
+					default:
+						s.notAllowed(w, r, notAllowedParams{
+							allowedMethods: "GET,PUT",
+							allowedHeaders: rn2AllowedHeaders,
+							acceptPost:     "",
+							acceptPatch:    "",
+						})
+					}
+
+					return
 				}
 				switch elem[0] {
-				case 'c': // Prefix: "capture"
+				case '/': // Prefix: "/"
 
-					if l := len("capture"); len(elem) >= l && elem[0:l] == "capture" {
+					if l := len("/"); len(elem) >= l && elem[0:l] == "/" {
 						elem = elem[l:]
 					} else {
 						break
 					}
 
 					if len(elem) == 0 {
-						// Leaf node.
-						switch r.Method {
-						case "POST":
-							s.handleCapturePaymentRequest([1]string{
-								args[0],
-							}, elemIsEscaped, w, r)
-						default:
-							s.notAllowed(w, r, notAllowedParams{
-								allowedMethods: "POST",
-								allowedHeaders: nil,
-								acceptPost:     "",
-								acceptPatch:    "",
-							})
-						}
-
-						return
-					}
-
-				case 'r': // Prefix: "refund"
-
-					if l := len("refund"); len(elem) >= l && elem[0:l] == "refund" {
-						elem = elem[l:]
-					} else {
 						break
 					}
+					switch elem[0] {
+					case 'c': // Prefix: "capture"
 
-					if len(elem) == 0 {
-						// Leaf node.
-						switch r.Method {
-						case "POST":
-							s.handleRefundPaymentRequest([1]string{
-								args[0],
-							}, elemIsEscaped, w, r)
-						default:
-							s.notAllowed(w, r, notAllowedParams{
-								allowedMethods: "POST",
-								allowedHeaders: nil,
-								acceptPost:     "",
-								acceptPatch:    "",
-							})
+						if l := len("capture"); len(elem) >= l && elem[0:l] == "capture" {
+							elem = elem[l:]
+						} else {
+							break
 						}
 
-						return
-					}
+						if len(elem) == 0 {
+							// Leaf node.
+							switch r.Method {
+							case "POST":
+								s.handleCapturePaymentRequest([1]string{
+									args[0],
+								}, elemIsEscaped, w, r)
+							default:
+								s.notAllowed(w, r, notAllowedParams{
+									allowedMethods: "POST",
+									allowedHeaders: nil,
+									acceptPost:     "",
+									acceptPatch:    "",
+								})
+							}
 
-				case 'v': // Prefix: "void"
-
-					if l := len("void"); len(elem) >= l && elem[0:l] == "void" {
-						elem = elem[l:]
-					} else {
-						break
-					}
-
-					if len(elem) == 0 {
-						// Leaf node.
-						switch r.Method {
-						case "POST":
-							s.handleVoidPaymentRequest([1]string{
-								args[0],
-							}, elemIsEscaped, w, r)
-						default:
-							s.notAllowed(w, r, notAllowedParams{
-								allowedMethods: "POST",
-								allowedHeaders: nil,
-								acceptPost:     "",
-								acceptPatch:    "",
-							})
+							return
 						}
 
-						return
+					case 'r': // Prefix: "re"
+
+						if l := len("re"); len(elem) >= l && elem[0:l] == "re" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							break
+						}
+						switch elem[0] {
+						case 'c': // Prefix: "cord"
+
+							if l := len("cord"); len(elem) >= l && elem[0:l] == "cord" {
+								elem = elem[l:]
+							} else {
+								break
+							}
+
+							if len(elem) == 0 {
+								// Leaf node.
+								switch r.Method {
+								case "GET":
+									s.handleGetPaymentRecordRequest([1]string{
+										args[0],
+									}, elemIsEscaped, w, r)
+								default:
+									s.notAllowed(w, r, notAllowedParams{
+										allowedMethods: "GET",
+										allowedHeaders: nil,
+										acceptPost:     "",
+										acceptPatch:    "",
+									})
+								}
+
+								return
+							}
+
+						case 'f': // Prefix: "fund"
+
+							if l := len("fund"); len(elem) >= l && elem[0:l] == "fund" {
+								elem = elem[l:]
+							} else {
+								break
+							}
+
+							if len(elem) == 0 {
+								// Leaf node.
+								switch r.Method {
+								case "POST":
+									s.handleRefundPaymentRequest([1]string{
+										args[0],
+									}, elemIsEscaped, w, r)
+								default:
+									s.notAllowed(w, r, notAllowedParams{
+										allowedMethods: "POST",
+										allowedHeaders: nil,
+										acceptPost:     "",
+										acceptPatch:    "",
+									})
+								}
+
+								return
+							}
+
+						}
+
+					case 'v': // Prefix: "void"
+
+						if l := len("void"); len(elem) >= l && elem[0:l] == "void" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch r.Method {
+							case "POST":
+								s.handleVoidPaymentRequest([1]string{
+									args[0],
+								}, elemIsEscaped, w, r)
+							default:
+								s.notAllowed(w, r, notAllowedParams{
+									allowedMethods: "POST",
+									allowedHeaders: nil,
+									acceptPost:     "",
+									acceptPatch:    "",
+								})
+							}
+
+							return
+						}
+
 					}
 
 				}
@@ -277,42 +344,24 @@ func (s *Server) FindPath(method string, u *url.URL) (r Route, _ bool) {
 			break
 		}
 		switch elem[0] {
-		case '/': // Prefix: "/v1/payments/"
+		case '/': // Prefix: "/v1/payments"
 
-			if l := len("/v1/payments/"); len(elem) >= l && elem[0:l] == "/v1/payments/" {
+			if l := len("/v1/payments"); len(elem) >= l && elem[0:l] == "/v1/payments" {
 				elem = elem[l:]
 			} else {
 				break
 			}
 
-			// Param: "orderId"
-			// Match until "/"
-			idx := strings.IndexByte(elem, '/')
-			if idx < 0 {
-				idx = len(elem)
-			}
-			args[0] = elem[:idx]
-			elem = elem[idx:]
-
 			if len(elem) == 0 {
 				switch method {
 				case "GET":
-					r.name = GetPaymentOperation
-					r.summary = "Look up an order's payment"
-					r.operationID = "getPayment"
+					r.name = ListPaymentsOperation
+					r.summary = "List payments, newest order first"
+					r.operationID = "listPayments"
 					r.operationGroup = ""
-					r.pathPattern = "/v1/payments/{orderId}"
+					r.pathPattern = "/v1/payments"
 					r.args = args
-					r.count = 1
-					return r, true
-				case "PUT":
-					r.name = AuthorizePaymentOperation
-					r.summary = "Authorize an order's total"
-					r.operationID = "authorizePayment"
-					r.operationGroup = ""
-					r.pathPattern = "/v1/payments/{orderId}"
-					r.args = args
-					r.count = 1
+					r.count = 0
 					return r, true
 				default:
 					return
@@ -327,83 +376,166 @@ func (s *Server) FindPath(method string, u *url.URL) (r Route, _ bool) {
 					break
 				}
 
+				// Param: "orderId"
+				// Match until "/"
+				idx := strings.IndexByte(elem, '/')
+				if idx < 0 {
+					idx = len(elem)
+				}
+				args[0] = elem[:idx]
+				elem = elem[idx:]
+
 				if len(elem) == 0 {
-					break
+					switch method {
+					case "GET":
+						r.name = GetPaymentOperation
+						r.summary = "Look up an order's payment"
+						r.operationID = "getPayment"
+						r.operationGroup = ""
+						r.pathPattern = "/v1/payments/{orderId}"
+						r.args = args
+						r.count = 1
+						return r, true
+					case "PUT":
+						r.name = AuthorizePaymentOperation
+						r.summary = "Authorize an order's total"
+						r.operationID = "authorizePayment"
+						r.operationGroup = ""
+						r.pathPattern = "/v1/payments/{orderId}"
+						r.args = args
+						r.count = 1
+						return r, true
+					default:
+						return
+					}
 				}
 				switch elem[0] {
-				case 'c': // Prefix: "capture"
+				case '/': // Prefix: "/"
 
-					if l := len("capture"); len(elem) >= l && elem[0:l] == "capture" {
+					if l := len("/"); len(elem) >= l && elem[0:l] == "/" {
 						elem = elem[l:]
 					} else {
 						break
 					}
 
 					if len(elem) == 0 {
-						// Leaf node.
-						switch method {
-						case "POST":
-							r.name = CapturePaymentOperation
-							r.summary = "Capture the authorized amount"
-							r.operationID = "capturePayment"
-							r.operationGroup = ""
-							r.pathPattern = "/v1/payments/{orderId}/capture"
-							r.args = args
-							r.count = 1
-							return r, true
-						default:
-							return
-						}
-					}
-
-				case 'r': // Prefix: "refund"
-
-					if l := len("refund"); len(elem) >= l && elem[0:l] == "refund" {
-						elem = elem[l:]
-					} else {
 						break
 					}
+					switch elem[0] {
+					case 'c': // Prefix: "capture"
 
-					if len(elem) == 0 {
-						// Leaf node.
-						switch method {
-						case "POST":
-							r.name = RefundPaymentOperation
-							r.summary = "Give captured money back"
-							r.operationID = "refundPayment"
-							r.operationGroup = ""
-							r.pathPattern = "/v1/payments/{orderId}/refund"
-							r.args = args
-							r.count = 1
-							return r, true
-						default:
-							return
+						if l := len("capture"); len(elem) >= l && elem[0:l] == "capture" {
+							elem = elem[l:]
+						} else {
+							break
 						}
-					}
 
-				case 'v': // Prefix: "void"
-
-					if l := len("void"); len(elem) >= l && elem[0:l] == "void" {
-						elem = elem[l:]
-					} else {
-						break
-					}
-
-					if len(elem) == 0 {
-						// Leaf node.
-						switch method {
-						case "POST":
-							r.name = VoidPaymentOperation
-							r.summary = "Give an authorization back"
-							r.operationID = "voidPayment"
-							r.operationGroup = ""
-							r.pathPattern = "/v1/payments/{orderId}/void"
-							r.args = args
-							r.count = 1
-							return r, true
-						default:
-							return
+						if len(elem) == 0 {
+							// Leaf node.
+							switch method {
+							case "POST":
+								r.name = CapturePaymentOperation
+								r.summary = "Capture the authorized amount"
+								r.operationID = "capturePayment"
+								r.operationGroup = ""
+								r.pathPattern = "/v1/payments/{orderId}/capture"
+								r.args = args
+								r.count = 1
+								return r, true
+							default:
+								return
+							}
 						}
+
+					case 'r': // Prefix: "re"
+
+						if l := len("re"); len(elem) >= l && elem[0:l] == "re" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							break
+						}
+						switch elem[0] {
+						case 'c': // Prefix: "cord"
+
+							if l := len("cord"); len(elem) >= l && elem[0:l] == "cord" {
+								elem = elem[l:]
+							} else {
+								break
+							}
+
+							if len(elem) == 0 {
+								// Leaf node.
+								switch method {
+								case "GET":
+									r.name = GetPaymentRecordOperation
+									r.summary = "A payment with its attempts, and the provider's view of it"
+									r.operationID = "getPaymentRecord"
+									r.operationGroup = ""
+									r.pathPattern = "/v1/payments/{orderId}/record"
+									r.args = args
+									r.count = 1
+									return r, true
+								default:
+									return
+								}
+							}
+
+						case 'f': // Prefix: "fund"
+
+							if l := len("fund"); len(elem) >= l && elem[0:l] == "fund" {
+								elem = elem[l:]
+							} else {
+								break
+							}
+
+							if len(elem) == 0 {
+								// Leaf node.
+								switch method {
+								case "POST":
+									r.name = RefundPaymentOperation
+									r.summary = "Give captured money back"
+									r.operationID = "refundPayment"
+									r.operationGroup = ""
+									r.pathPattern = "/v1/payments/{orderId}/refund"
+									r.args = args
+									r.count = 1
+									return r, true
+								default:
+									return
+								}
+							}
+
+						}
+
+					case 'v': // Prefix: "void"
+
+						if l := len("void"); len(elem) >= l && elem[0:l] == "void" {
+							elem = elem[l:]
+						} else {
+							break
+						}
+
+						if len(elem) == 0 {
+							// Leaf node.
+							switch method {
+							case "POST":
+								r.name = VoidPaymentOperation
+								r.summary = "Give an authorization back"
+								r.operationID = "voidPayment"
+								r.operationGroup = ""
+								r.pathPattern = "/v1/payments/{orderId}/void"
+								r.args = args
+								r.count = 1
+								return r, true
+							default:
+								return
+							}
+						}
+
 					}
 
 				}

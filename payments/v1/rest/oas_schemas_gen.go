@@ -3,9 +3,193 @@
 package rest
 
 import (
+	"time"
+
 	"github.com/go-faster/errors"
 	"github.com/google/uuid"
 )
+
+// One operation on the money. It is stored before the provider is asked.
+// Ref: #/components/schemas/Attempt
+type Attempt struct {
+	Step        AttemptStep   `json:"step"`
+	Result      AttemptResult `json:"result"`
+	AmountMinor int64         `json:"amountMinor"`
+	// Why it is unknown or was declined, as a short code.
+	Error     OptString   `json:"error"`
+	StartedAt time.Time   `json:"startedAt"`
+	EndedAt   OptDateTime `json:"endedAt"`
+}
+
+// GetStep returns the value of Step.
+func (s *Attempt) GetStep() AttemptStep {
+	return s.Step
+}
+
+// GetResult returns the value of Result.
+func (s *Attempt) GetResult() AttemptResult {
+	return s.Result
+}
+
+// GetAmountMinor returns the value of AmountMinor.
+func (s *Attempt) GetAmountMinor() int64 {
+	return s.AmountMinor
+}
+
+// GetError returns the value of Error.
+func (s *Attempt) GetError() OptString {
+	return s.Error
+}
+
+// GetStartedAt returns the value of StartedAt.
+func (s *Attempt) GetStartedAt() time.Time {
+	return s.StartedAt
+}
+
+// GetEndedAt returns the value of EndedAt.
+func (s *Attempt) GetEndedAt() OptDateTime {
+	return s.EndedAt
+}
+
+// SetStep sets the value of Step.
+func (s *Attempt) SetStep(val AttemptStep) {
+	s.Step = val
+}
+
+// SetResult sets the value of Result.
+func (s *Attempt) SetResult(val AttemptResult) {
+	s.Result = val
+}
+
+// SetAmountMinor sets the value of AmountMinor.
+func (s *Attempt) SetAmountMinor(val int64) {
+	s.AmountMinor = val
+}
+
+// SetError sets the value of Error.
+func (s *Attempt) SetError(val OptString) {
+	s.Error = val
+}
+
+// SetStartedAt sets the value of StartedAt.
+func (s *Attempt) SetStartedAt(val time.Time) {
+	s.StartedAt = val
+}
+
+// SetEndedAt sets the value of EndedAt.
+func (s *Attempt) SetEndedAt(val OptDateTime) {
+	s.EndedAt = val
+}
+
+type AttemptResult string
+
+const (
+	AttemptResultStarted   AttemptResult = "started"
+	AttemptResultSucceeded AttemptResult = "succeeded"
+	AttemptResultDeclined  AttemptResult = "declined"
+	AttemptResultUnknown   AttemptResult = "unknown"
+)
+
+// AllValues returns all AttemptResult values.
+func (AttemptResult) AllValues() []AttemptResult {
+	return []AttemptResult{
+		AttemptResultStarted,
+		AttemptResultSucceeded,
+		AttemptResultDeclined,
+		AttemptResultUnknown,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s AttemptResult) MarshalText() ([]byte, error) {
+	switch s {
+	case AttemptResultStarted:
+		return []byte(s), nil
+	case AttemptResultSucceeded:
+		return []byte(s), nil
+	case AttemptResultDeclined:
+		return []byte(s), nil
+	case AttemptResultUnknown:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *AttemptResult) UnmarshalText(data []byte) error {
+	switch AttemptResult(data) {
+	case AttemptResultStarted:
+		*s = AttemptResultStarted
+		return nil
+	case AttemptResultSucceeded:
+		*s = AttemptResultSucceeded
+		return nil
+	case AttemptResultDeclined:
+		*s = AttemptResultDeclined
+		return nil
+	case AttemptResultUnknown:
+		*s = AttemptResultUnknown
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
+
+type AttemptStep string
+
+const (
+	AttemptStepAuthorize AttemptStep = "authorize"
+	AttemptStepCapture   AttemptStep = "capture"
+	AttemptStepVoid      AttemptStep = "void"
+	AttemptStepRefund    AttemptStep = "refund"
+)
+
+// AllValues returns all AttemptStep values.
+func (AttemptStep) AllValues() []AttemptStep {
+	return []AttemptStep{
+		AttemptStepAuthorize,
+		AttemptStepCapture,
+		AttemptStepVoid,
+		AttemptStepRefund,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s AttemptStep) MarshalText() ([]byte, error) {
+	switch s {
+	case AttemptStepAuthorize:
+		return []byte(s), nil
+	case AttemptStepCapture:
+		return []byte(s), nil
+	case AttemptStepVoid:
+		return []byte(s), nil
+	case AttemptStepRefund:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *AttemptStep) UnmarshalText(data []byte) error {
+	switch AttemptStep(data) {
+	case AttemptStepAuthorize:
+		*s = AttemptStepAuthorize
+		return nil
+	case AttemptStepCapture:
+		*s = AttemptStepCapture
+		return nil
+	case AttemptStepVoid:
+		*s = AttemptStepVoid
+		return nil
+	case AttemptStepRefund:
+		*s = AttemptStepRefund
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
 
 type AuthorizePaymentAccepted Payment
 
@@ -109,6 +293,52 @@ func (o OptBool) Or(d bool) bool {
 	return d
 }
 
+// NewOptDateTime returns new OptDateTime with value set to v.
+func NewOptDateTime(v time.Time) OptDateTime {
+	return OptDateTime{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptDateTime is optional time.Time.
+type OptDateTime struct {
+	Value time.Time
+	Set   bool
+}
+
+// IsSet returns true if OptDateTime was set.
+func (o OptDateTime) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptDateTime) Reset() {
+	var v time.Time
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptDateTime) SetTo(v time.Time) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptDateTime) Get() (v time.Time, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptDateTime) Or(d time.Time) time.Time {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
 // NewOptInt returns new OptInt with value set to v.
 func NewOptInt(v int) OptInt {
 	return OptInt{
@@ -155,6 +385,52 @@ func (o OptInt) Or(d int) int {
 	return d
 }
 
+// NewOptInt32 returns new OptInt32 with value set to v.
+func NewOptInt32(v int32) OptInt32 {
+	return OptInt32{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptInt32 is optional int32.
+type OptInt32 struct {
+	Value int32
+	Set   bool
+}
+
+// IsSet returns true if OptInt32 was set.
+func (o OptInt32) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptInt32) Reset() {
+	var v int32
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptInt32) SetTo(v int32) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptInt32) Get() (v int32, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptInt32) Or(d int32) int32 {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
 // NewOptInt64 returns new OptInt64 with value set to v.
 func NewOptInt64(v int64) OptInt64 {
 	return OptInt64{
@@ -195,6 +471,52 @@ func (o OptInt64) Get() (v int64, ok bool) {
 
 // Or returns value if set, or given parameter if does not.
 func (o OptInt64) Or(d int64) int64 {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptProviderView returns new OptProviderView with value set to v.
+func NewOptProviderView(v ProviderView) OptProviderView {
+	return OptProviderView{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptProviderView is optional ProviderView.
+type OptProviderView struct {
+	Value ProviderView
+	Set   bool
+}
+
+// IsSet returns true if OptProviderView was set.
+func (o OptProviderView) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptProviderView) Reset() {
+	var v ProviderView
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptProviderView) SetTo(v ProviderView) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptProviderView) Get() (v ProviderView, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptProviderView) Or(d ProviderView) ProviderView {
 	if v, ok := o.Get(); ok {
 		return v
 	}
@@ -365,6 +687,118 @@ func (*Payment) capturePaymentRes() {}
 func (*Payment) getPaymentRes()     {}
 func (*Payment) refundPaymentRes()  {}
 func (*Payment) voidPaymentRes()    {}
+
+// Ref: #/components/schemas/PaymentPage
+type PaymentPage struct {
+	Payments   []PaymentRecord `json:"payments"`
+	NextCursor OptString       `json:"nextCursor"`
+}
+
+// GetPayments returns the value of Payments.
+func (s *PaymentPage) GetPayments() []PaymentRecord {
+	return s.Payments
+}
+
+// GetNextCursor returns the value of NextCursor.
+func (s *PaymentPage) GetNextCursor() OptString {
+	return s.NextCursor
+}
+
+// SetPayments sets the value of Payments.
+func (s *PaymentPage) SetPayments(val []PaymentRecord) {
+	s.Payments = val
+}
+
+// SetNextCursor sets the value of NextCursor.
+func (s *PaymentPage) SetNextCursor(val OptString) {
+	s.NextCursor = val
+}
+
+func (*PaymentPage) listPaymentsRes() {}
+
+// Ref: #/components/schemas/PaymentRecord
+type PaymentRecord struct {
+	Payment Payment `json:"payment"`
+	// What is under way, `pending`, `capturing`, `voiding` or `refunding`; else the payment's status.
+	Step          string          `json:"step"`
+	Attempts      []Attempt       `json:"attempts"`
+	CreatedAt     time.Time       `json:"createdAt"`
+	UpdatedAt     time.Time       `json:"updatedAt"`
+	CorrelationId string          `json:"correlationId"`
+	Provider      OptProviderView `json:"provider"`
+}
+
+// GetPayment returns the value of Payment.
+func (s *PaymentRecord) GetPayment() Payment {
+	return s.Payment
+}
+
+// GetStep returns the value of Step.
+func (s *PaymentRecord) GetStep() string {
+	return s.Step
+}
+
+// GetAttempts returns the value of Attempts.
+func (s *PaymentRecord) GetAttempts() []Attempt {
+	return s.Attempts
+}
+
+// GetCreatedAt returns the value of CreatedAt.
+func (s *PaymentRecord) GetCreatedAt() time.Time {
+	return s.CreatedAt
+}
+
+// GetUpdatedAt returns the value of UpdatedAt.
+func (s *PaymentRecord) GetUpdatedAt() time.Time {
+	return s.UpdatedAt
+}
+
+// GetCorrelationId returns the value of CorrelationId.
+func (s *PaymentRecord) GetCorrelationId() string {
+	return s.CorrelationId
+}
+
+// GetProvider returns the value of Provider.
+func (s *PaymentRecord) GetProvider() OptProviderView {
+	return s.Provider
+}
+
+// SetPayment sets the value of Payment.
+func (s *PaymentRecord) SetPayment(val Payment) {
+	s.Payment = val
+}
+
+// SetStep sets the value of Step.
+func (s *PaymentRecord) SetStep(val string) {
+	s.Step = val
+}
+
+// SetAttempts sets the value of Attempts.
+func (s *PaymentRecord) SetAttempts(val []Attempt) {
+	s.Attempts = val
+}
+
+// SetCreatedAt sets the value of CreatedAt.
+func (s *PaymentRecord) SetCreatedAt(val time.Time) {
+	s.CreatedAt = val
+}
+
+// SetUpdatedAt sets the value of UpdatedAt.
+func (s *PaymentRecord) SetUpdatedAt(val time.Time) {
+	s.UpdatedAt = val
+}
+
+// SetCorrelationId sets the value of CorrelationId.
+func (s *PaymentRecord) SetCorrelationId(val string) {
+	s.CorrelationId = val
+}
+
+// SetProvider sets the value of Provider.
+func (s *PaymentRecord) SetProvider(val OptProviderView) {
+	s.Provider = val
+}
+
+func (*PaymentRecord) getPaymentRecordRes() {}
 
 type PaymentStatus string
 
@@ -650,6 +1084,158 @@ func (s *ProblemStatusCodeWithHeaders) SetResponse(val Problem) {
 
 func (*ProblemStatusCodeWithHeaders) authorizePaymentRes() {}
 func (*ProblemStatusCodeWithHeaders) capturePaymentRes()   {}
+func (*ProblemStatusCodeWithHeaders) getPaymentRecordRes() {}
 func (*ProblemStatusCodeWithHeaders) getPaymentRes()       {}
+func (*ProblemStatusCodeWithHeaders) listPaymentsRes()     {}
 func (*ProblemStatusCodeWithHeaders) refundPaymentRes()    {}
 func (*ProblemStatusCodeWithHeaders) voidPaymentRes()      {}
+
+// What the provider says, now that it was asked. Absent if it was not.
+// Ref: #/components/schemas/ProviderView
+type ProviderView struct {
+	// `absent`: it never saw the payment. `unavailable`: it did not answer.
+	State           ProviderViewState `json:"state"`
+	AuthorizedMinor OptInt64          `json:"authorizedMinor"`
+	CapturedMinor   OptInt64          `json:"capturedMinor"`
+	VoidedMinor     OptInt64          `json:"voidedMinor"`
+	RefundedMinor   OptInt64          `json:"refundedMinor"`
+	// Whether its amounts are ours. Absent while something is under way, or it did not answer.
+	Agrees OptBool `json:"agrees"`
+}
+
+// GetState returns the value of State.
+func (s *ProviderView) GetState() ProviderViewState {
+	return s.State
+}
+
+// GetAuthorizedMinor returns the value of AuthorizedMinor.
+func (s *ProviderView) GetAuthorizedMinor() OptInt64 {
+	return s.AuthorizedMinor
+}
+
+// GetCapturedMinor returns the value of CapturedMinor.
+func (s *ProviderView) GetCapturedMinor() OptInt64 {
+	return s.CapturedMinor
+}
+
+// GetVoidedMinor returns the value of VoidedMinor.
+func (s *ProviderView) GetVoidedMinor() OptInt64 {
+	return s.VoidedMinor
+}
+
+// GetRefundedMinor returns the value of RefundedMinor.
+func (s *ProviderView) GetRefundedMinor() OptInt64 {
+	return s.RefundedMinor
+}
+
+// GetAgrees returns the value of Agrees.
+func (s *ProviderView) GetAgrees() OptBool {
+	return s.Agrees
+}
+
+// SetState sets the value of State.
+func (s *ProviderView) SetState(val ProviderViewState) {
+	s.State = val
+}
+
+// SetAuthorizedMinor sets the value of AuthorizedMinor.
+func (s *ProviderView) SetAuthorizedMinor(val OptInt64) {
+	s.AuthorizedMinor = val
+}
+
+// SetCapturedMinor sets the value of CapturedMinor.
+func (s *ProviderView) SetCapturedMinor(val OptInt64) {
+	s.CapturedMinor = val
+}
+
+// SetVoidedMinor sets the value of VoidedMinor.
+func (s *ProviderView) SetVoidedMinor(val OptInt64) {
+	s.VoidedMinor = val
+}
+
+// SetRefundedMinor sets the value of RefundedMinor.
+func (s *ProviderView) SetRefundedMinor(val OptInt64) {
+	s.RefundedMinor = val
+}
+
+// SetAgrees sets the value of Agrees.
+func (s *ProviderView) SetAgrees(val OptBool) {
+	s.Agrees = val
+}
+
+// `absent`: it never saw the payment. `unavailable`: it did not answer.
+type ProviderViewState string
+
+const (
+	ProviderViewStateAbsent      ProviderViewState = "absent"
+	ProviderViewStateAuthorized  ProviderViewState = "authorized"
+	ProviderViewStateDeclined    ProviderViewState = "declined"
+	ProviderViewStateCaptured    ProviderViewState = "captured"
+	ProviderViewStateVoided      ProviderViewState = "voided"
+	ProviderViewStateRefunded    ProviderViewState = "refunded"
+	ProviderViewStateUnavailable ProviderViewState = "unavailable"
+)
+
+// AllValues returns all ProviderViewState values.
+func (ProviderViewState) AllValues() []ProviderViewState {
+	return []ProviderViewState{
+		ProviderViewStateAbsent,
+		ProviderViewStateAuthorized,
+		ProviderViewStateDeclined,
+		ProviderViewStateCaptured,
+		ProviderViewStateVoided,
+		ProviderViewStateRefunded,
+		ProviderViewStateUnavailable,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s ProviderViewState) MarshalText() ([]byte, error) {
+	switch s {
+	case ProviderViewStateAbsent:
+		return []byte(s), nil
+	case ProviderViewStateAuthorized:
+		return []byte(s), nil
+	case ProviderViewStateDeclined:
+		return []byte(s), nil
+	case ProviderViewStateCaptured:
+		return []byte(s), nil
+	case ProviderViewStateVoided:
+		return []byte(s), nil
+	case ProviderViewStateRefunded:
+		return []byte(s), nil
+	case ProviderViewStateUnavailable:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *ProviderViewState) UnmarshalText(data []byte) error {
+	switch ProviderViewState(data) {
+	case ProviderViewStateAbsent:
+		*s = ProviderViewStateAbsent
+		return nil
+	case ProviderViewStateAuthorized:
+		*s = ProviderViewStateAuthorized
+		return nil
+	case ProviderViewStateDeclined:
+		*s = ProviderViewStateDeclined
+		return nil
+	case ProviderViewStateCaptured:
+		*s = ProviderViewStateCaptured
+		return nil
+	case ProviderViewStateVoided:
+		*s = ProviderViewStateVoided
+		return nil
+	case ProviderViewStateRefunded:
+		*s = ProviderViewStateRefunded
+		return nil
+	case ProviderViewStateUnavailable:
+		*s = ProviderViewStateUnavailable
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}

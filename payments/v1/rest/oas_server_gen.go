@@ -29,6 +29,18 @@ type Handler interface {
 	//
 	// GET /v1/payments/{orderId}
 	GetPayment(ctx context.Context, params GetPaymentParams) (GetPaymentRes, error)
+	// GetPaymentRecord implements getPaymentRecord operation.
+	//
+	// A payment with its attempts, and the provider's view of it.
+	//
+	// GET /v1/payments/{orderId}/record
+	GetPaymentRecord(ctx context.Context, params GetPaymentRecordParams) (GetPaymentRecordRes, error)
+	// ListPayments implements listPayments operation.
+	//
+	// List payments, newest order first.
+	//
+	// GET /v1/payments
+	ListPayments(ctx context.Context, params ListPaymentsParams) (ListPaymentsRes, error)
 	// RefundPayment implements refundPayment operation.
 	//
 	// Repeating it does nothing more. 409 `not_captured` unless the payment is captured. 503
