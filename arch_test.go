@@ -62,11 +62,12 @@ var architecture = []room{
 	{"payments/internal/serve", append(platform, "payments/internal/payment", "payments/v1/...", "orders/v1"), storage, "serve turns requests and others' events into the domain's words; rows are the store's"},
 	{"payments", append(platform, "payments/internal/...", "payments/v1/...", "orders/v1"), nil, "Payments consumes the events of orders/v1 (docs/adr/0004) and calls nobody"},
 
+	{"console", append(platform, "orders/v1/...", "inventory/v1/...", "payments/v1/..."), storage, "the console is a client: it speaks the contracts over REST, as every other program does, and keeps no records"},
 	{"internal/cli/...", []string{"internal/...", "orders/v1/...", "inventory/v1/...", "payments/v1/..."}, nil, "the CLI is a client: it speaks the contracts, as every other program does"},
 	{"internal/program", platform, nil, "the command line of a program that serves is the same for all contexts, and links the client of none"},
 	{"internal/...", platform, nil, "the platform knows no context: what a context needs of it, every context gets"},
 
-	{"cmd/orderkeep", []string{"orders", "inventory", "payments", "internal/..."}, append(storage, transport...), "the program names its contexts and hands them on; it does nothing itself"},
+	{"cmd/orderkeep", []string{"orders", "inventory", "payments", "console", "internal/..."}, append(storage, transport...), "the program names its contexts and hands them on; it does nothing itself"},
 	{"cmd/orders", []string{"orders", "internal/program"}, append(storage, transport...), "the program names its context and hands it on; another's it cannot have, or they could not be deployed apart"},
 	{"cmd/inventory", []string{"inventory", "internal/program"}, append(storage, transport...), "the program names its context and hands it on; another's it cannot have, or they could not be deployed apart"},
 	{"cmd/payments", []string{"payments", "internal/program"}, append(storage, transport...), "the program names its context and hands it on; another's it cannot have, or they could not be deployed apart"},
@@ -134,6 +135,9 @@ func foreign(context, dep string) string {
 			return "a client that it never uses"
 		}
 	}
+	if dep == "console" {
+		return "the console is a client of all contexts, and a service needs none of it"
+	}
 	if within(dep, "internal/cli/...") {
 		return "the command line is a client of all contexts, and a service needs none of it"
 	}
@@ -170,6 +174,9 @@ func TestArchitectureCatchesWhatItForbids(t *testing.T) {
 		{"orders/internal/store", module + "/internal/cli", false},
 		{"internal/cli", module + "/orders/v1/rest", true},
 		{"internal/cli", module + "/orders", false},
+		{"console", module + "/orders/v1/rest", true},
+		{"console", module + "/orders", false},
+		{"console", "database/sql", false},
 		{"cmd/orderkeep", module + "/payments", true},
 		{"cmd/inventory", module + "/inventory", true},
 		{"cmd/inventory", module + "/orders", false},

@@ -135,7 +135,7 @@ func (c *redriveCmd) Run(s *session) error {
 func (c *records) desks(s *session, f func(context string, d *outbox.Desk) error) error {
 	cfg := c.config()
 	for _, x := range s.contexts {
-		if cfg.Elsewhere(x.Name) {
+		if x.Client || cfg.Elsewhere(x.Name) {
 			continue
 		}
 		d, err := outbox.OpenDesk(s.ctx, cfg.Database(x.Name), x.Schema)

@@ -7,7 +7,7 @@ var defaults = program.Defaults{Listen: "127.0.0.1:3000"}
 
 // selection says which of the program's contexts run here.
 type selection struct {
-	Contexts []string `name:"run" env:"ORDERKEEP_RUN" placeholder:"CONTEXT,..." help:"Contexts to run: orders, inventory, payments. Default: those that no URL says are elsewhere."`
+	Contexts []string `name:"run" env:"ORDERKEEP_RUN" placeholder:"CONTEXT,..." help:"Contexts to run: orders, inventory, payments, and the console. Default: those that no URL says are elsewhere."`
 }
 
 type serveCmd struct {

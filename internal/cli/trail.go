@@ -28,7 +28,7 @@ func (c *trailCmd) Run(s *session) error {
 	all := []act{}
 	cfg := c.config()
 	for _, x := range s.contexts {
-		if cfg.Elsewhere(x.Name) {
+		if x.Client || cfg.Elsewhere(x.Name) {
 			continue
 		}
 		found, err := trail.List(s.ctx, cfg.Database(x.Name), x.Schema)

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -65,23 +64,7 @@ func (c *verifyCmd) Run(s *session) error {
 // audit proves the promises on the databases that cfg names, beside a running server or without one. The rules that need
 // a context which is elsewhere are left out.
 func (s *session) audit(cfg node.Config) (audit.Report, error) {
-	return audit.Run(s.ctx, func(ctx context.Context) ([]audit.Source, error) {
-		sources := make([]audit.Source, 0, len(s.contexts))
-		for _, x := range s.contexts {
-			if cfg.Elsewhere(x.Name) {
-				continue
-			}
-			source, err := x.Inspect(ctx, cfg.Database(x.Name), cfg.Database("simulated-provider"))
-			if err != nil {
-				for _, opened := range sources {
-					err = errors.Join(err, opened.Close())
-				}
-				return nil, err
-			}
-			sources = append(sources, source)
-		}
-		return sources, nil
-	})
+	return node.Audit(s.ctx, cfg, s.contexts)
 }
 
 func printReport(w io.Writer, r audit.Report) error {

@@ -18,10 +18,10 @@ var errNotLocal = fault.New(fault.Denied, "not_local", "")
 // marks are what a proxy says of whom it asks for.
 var marks = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via"}
 
-// near refuses what is for the operator to anybody but a program on this machine or in one of the networks. There is no authentication
+// Near refuses what is for the operator to anybody but a program on this machine or in one of the networks. There is no authentication
 // yet: the address of the connection is all there is to go by. A proxy on this machine has that address too, and so has a page in a
 // browser on it, so that what bears the marks of either is refused.
-func near(r *http.Request, networks ...netip.Prefix) *fault.Error {
+func Near(r *http.Request, networks ...netip.Prefix) *fault.Error {
 	for _, mark := range marks {
 		if r.Header[mark] != nil {
 			return errNotLocal.Detailf("This path is not answered through a proxy, and the header %s says that this is one.", mark)
@@ -55,7 +55,7 @@ func namesLoopback(host string) bool {
 
 // metrics answers the figures of the process to this machine and to the networks that may read them.
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
-	if f := near(r, s.o.MetricsFrom...); f != nil {
+	if f := Near(r, s.o.MetricsFrom...); f != nil {
 		WriteProblem(w, r, f)
 		return
 	}
@@ -70,7 +70,7 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 
 // calls shows the guarded calls to this machine, and lets them be reset.
 func (s *Server) calls(w http.ResponseWriter, r *http.Request, path string) {
-	if f := near(r); f != nil {
+	if f := Near(r); f != nil {
 		WriteProblem(w, r, f)
 		return
 	}

@@ -32,6 +32,7 @@ type Config struct {
 	InventoryDB  string        `name:"inventory-db" env:"INVENTORY_DB" placeholder:"URL" help:"Database of Inventory, likewise. Default: sqlite:DIR/inventory.db."`
 	PaymentsDB   string        `name:"payments-db" env:"PAYMENTS_DB" placeholder:"URL" help:"Database of Payments, likewise. Default: sqlite:DIR/payments.db."`
 	ProviderDB   string        `name:"simulated-provider-db" env:"SIMULATED_PROVIDER_DB" placeholder:"URL" help:"Record of the simulated provider, one for all replicas of Payments. Default: sqlite:DIR/simulated-provider.db, if Payments is on SQLite too."`
+	OrdersURL    string        `name:"orders-url" env:"ORDERS_URL" placeholder:"URL" help:"Where the console asks Orders, if not within this process: http:// or https:// and HOST:PORT."`
 	InventoryURL string        `name:"inventory-url" env:"INVENTORY_URL" default:"${inventory_url}" help:"Where Inventory is called, if not within this process: grpc://, grpcs://, http:// or https:// and HOST:PORT. gRPC takes several, separated by commas, for replicas without a name in common."`
 	PaymentsURL  string        `name:"payments-url" env:"PAYMENTS_URL" default:"${payments_url}" help:"Where Payments is called, if not within this process: grpc://, grpcs://, http:// or https:// and HOST:PORT. gRPC takes several, separated by commas, for replicas without a name in common."`
 	BrokerURL    string        `name:"broker-url" env:"BROKER_URL" placeholder:"URL" help:"Broker that carries events between processes: nats://, amqp:// or kafka:// and [USER:PASSWORD@]HOST:PORT. Default: events stay within this process."`
@@ -39,6 +40,7 @@ type Config struct {
 	RedisURL     string        `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis where the replicas of a service count requests together: redis://HOST:PORT. Default: each process counts for itself."`
 	Proxies      Prefixes      `name:"trusted-proxies" env:"ORDERKEEP_TRUSTED_PROXIES" placeholder:"CIDR" help:"Proxies in front, separated by commas, whose X-Forwarded-For and client header are believed."`
 	ClientHeader string        `name:"client-header" env:"ORDERKEEP_CLIENT_HEADER" placeholder:"NAME" help:"Header in which a trusted proxy that knows its API clients names the one that asks. Default: a client is an address."`
+	ConsoleToken Secret        `name:"console-token" env:"ORDERKEEP_CONSOLE_TOKEN" placeholder:"TOKEN" help:"What people sign in to the console with, 16 characters or more. Default: the console answers this machine only, to whoever is on it."`
 	CallPolicy   []string      `name:"call-policy" env:"ORDERKEEP_CALL_POLICY" placeholder:"'CALL NAME=VALUE...'" help:"Policy of one call to another context, to the payment provider or to Redis, such as 'inventory/Reserve timeout=3s attempts=2 in-flight=256 open-after=5 open-for=2s'; several are separated by commas. orderkeep calls list has the names."`
 	MetricsFrom  Prefixes      `name:"metrics-from" env:"ORDERKEEP_METRICS_FROM" placeholder:"CIDR" help:"Networks, besides this machine, that may read /metrics, separated by commas."`
 	BodyLimit    Bytes         `name:"body-limit" env:"ORDERKEEP_BODY_LIMIT" default:"1MiB" placeholder:"SIZE" help:"Largest body of a request, over REST and gRPC. The import of stock has its own limit, 256MiB."`
@@ -64,6 +66,7 @@ func (c Config) db(context string) setting {
 
 func (c Config) address(context string) setting {
 	return map[string]setting{
+		"orders":    {"ORDERS_URL", c.OrdersURL},
 		"inventory": {"INVENTORY_URL", c.InventoryURL},
 		"payments":  {"PAYMENTS_URL", c.PaymentsURL},
 	}[context]
@@ -155,6 +158,9 @@ func (c Config) Check(contexts []Context) error {
 	if c.ClientHeader != "" && len(c.Proxies) == 0 {
 		wrong("--client-header", "is believed from trusted proxies only: name them with --trusted-proxies")
 	}
+	if c.ConsoleToken != "" && len(c.ConsoleToken) < shortestToken {
+		wrong("--console-token", "is shorter than %d characters, and could be guessed: openssl rand -hex 16 makes one", shortestToken)
+	}
 	for _, name := range c.Run {
 		if !slices.Contains(names(contexts), name) {
 			wrong("--run", "there is no context %q; this program has %s", name, strings.Join(names(contexts), ", "))
@@ -183,12 +189,22 @@ func (c Config) Check(contexts []Context) error {
 				wrong(strings.ToUpper(name)+"_URL", "%s calls %s, which does not run in this process: say where it is", x.Name, name)
 			}
 		}
-		for _, name := range records(x.Name) {
+		if x.Client {
+			for _, name := range names(contexts) {
+				if s := c.address(name); s.value != "" && !checked[name] {
+					checked[name] = true
+					if _, err := parseAddress(s.value); err != nil {
+						wrong(s.name, "%v", err)
+					}
+				}
+			}
+		}
+		for _, name := range records(x) {
 			if err := db.Check(c.Database(name)); err != nil {
 				wrong(c.db(name).name, "%v", err)
 			}
 		}
-		if slices.Contains(records(x.Name), provider) && c.ProviderDB == "" && strings.HasPrefix(c.Database(x.Name), "postgres") {
+		if slices.Contains(records(x), provider) && c.ProviderDB == "" && strings.HasPrefix(c.Database(x.Name), "postgres") {
 			wrong(c.db(provider).name, "%s may have several processes on its server, and with a record of the simulated provider for each of them an order could be charged by two: "+
 				"name a database for it on a server too, with a user of its own, or sqlite:PATH if there will only ever be one process", x.Name)
 		}
@@ -197,18 +213,34 @@ func (c Config) Check(contexts []Context) error {
 }
 
 // records names the databases that a context opens.
-func records(context string) []string {
-	if context == "payments" {
-		return []string{context, provider}
+func records(x Context) []string {
+	switch {
+	case x.Client:
+		return nil
+	case x.Name == "payments":
+		return []string{x.Name, provider}
 	}
-	return []string{context}
+	return []string{x.Name}
+}
+
+// shortestToken is 64 bits in hexadecimal digits.
+const shortestToken = 16
+
+// Secret is a setting that is never shown.
+type Secret string
+
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "xxxxx"
 }
 
 // files are the paths of the contexts' databases on SQLite, by database.
 func (c Config) files(here []Context) map[string]string {
 	files := map[string]string{}
 	for _, x := range here {
-		for _, name := range records(x.Name) {
+		for _, name := range records(x) {
 			if path, ok := strings.CutPrefix(c.Database(name), "sqlite:"); ok {
 				files[name] = path
 			}

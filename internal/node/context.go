@@ -29,6 +29,8 @@ type Context struct {
 	// Inspect opens the context's records for an audit, read only, beside a running process or without one.
 	// db is the database's URL and provider that of the simulated provider's record.
 	Inspect func(ctx context.Context, db, provider string) (audit.Source, error)
+	// Client is one that keeps no records and has no contract: it only asks the contexts, over REST.
+	Client bool
 }
 
 // Env is what a context gets from its process.
@@ -44,6 +46,21 @@ type Env struct {
 	Calls   *call.Edges        // of the process: for what it calls that is no context
 	Metrics *telemetry.Metrics // of the process: a context's own have the label context
 	Log     *slog.Logger
+
+	// What a Client gets besides: the contexts of its program by name, and the token that people show it, or "".
+	Fronts map[string]Front
+	Token  string
+	// Audit proves the promises on the records within reach; nil where there are none.
+	Audit func(context.Context) (audit.Report, error)
+}
+
+// Front is where a context answers REST, its own and what is for the operator.
+type Front struct {
+	URL  string // its base
+	HTTP *http.Client
+	Here bool // in this process
+	// Missing says why it cannot be asked, and what to do; then there is nothing else.
+	Missing string
 }
 
 // Peer is the wire to another context: exactly one of the two is set.

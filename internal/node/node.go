@@ -20,11 +20,13 @@ import (
 // node is the process under way.
 type node struct {
 	cfg      Config
+	program  []Context // all that the program has
 	contexts []Context // those that run here
 	log      *slog.Logger
 	metrics  *telemetry.Metrics
 	services []opened // in the order of contexts
 	hangUp   []func() error
+	inside   inside // how this process asks itself
 	calls    *call.Edges
 	rate     *rate.Limiter // nil without a limit
 	broker   *broker.Bus   // nil while events stay within this process
@@ -37,7 +39,7 @@ type opened struct {
 }
 
 func newNode(cfg Config, contexts []Context, log *slog.Logger) *node {
-	n := &node{cfg: cfg, log: log, metrics: telemetry.NewMetrics(), contexts: cfg.Here(contexts)}
+	n := &node{cfg: cfg, log: log, metrics: telemetry.NewMetrics(), program: contexts, contexts: cfg.Here(contexts)}
 	b := Version()
 	n.metrics.Gauge("orderkeep_build_info", "1; the labels say which program this is.", func() float64 { return 1 }, "version", b.Version, "commit", b.Commit, "go", b.Go)
 	policies, _ := cfg.policies() // Check has found no mistake
@@ -49,7 +51,7 @@ func newNode(cfg Config, contexts []Context, log *slog.Logger) *node {
 func (n *node) open(ctx context.Context) error {
 	if n.cfg.RateLimit != (rate.Limit{}) {
 		var err error
-		if n.rate, err = rate.New(n.cfg.RateLimit, strings.Join(names(n.contexts), "+"), n.cfg.RedisURL, n.calls); err != nil {
+		if n.rate, err = rate.New(n.cfg.RateLimit, strings.Join(names(keepers(n.contexts)), "+"), n.cfg.RedisURL, n.calls); err != nil {
 			return err
 		}
 		n.hangUp = append(n.hangUp, n.rate.Close)
@@ -66,6 +68,7 @@ func (n *node) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	fronts := n.fronts()
 	services := make([]*Service, len(n.contexts))
 	failures := make([]error, len(n.contexts))
 	var wait sync.WaitGroup
@@ -73,6 +76,7 @@ func (n *node) open(ctx context.Context) error {
 		wait.Go(func() {
 			services[i], failures[i] = openContext(ctx, c, Env{
 				DB: n.cfg.Database(c.Name), Data: n.cfg.Data, ProviderDB: n.cfg.Database(provider), Peers: peers[c.Name], Bus: bus, Backlog: n.backlog, Calls: n.calls, Metrics: n.metrics, Log: n.log.With("context", c.Name),
+				Fronts: fronts, Token: string(n.cfg.ConsoleToken), Audit: n.cfg.audit(n.program),
 			})
 		})
 	}
@@ -105,6 +109,9 @@ func (n *node) bus() (interface {
 	outbox.Bus
 	Start()
 }, error) {
+	if len(keepers(n.contexts)) == 0 {
+		return outbox.NewLocal(), nil
+	}
 	if n.cfg.BrokerURL != "" {
 		var err error
 		if n.broker, err = broker.New(n.cfg.BrokerURL, n.cfg.consumers(), n.log); err != nil {

@@ -57,6 +57,7 @@ type edge struct {
 // serve answers until ctx ends or an edge fails, then drains.
 func (n *node) serve(ctx context.Context, stop func(), listener, grpcListener net.Listener, ready func(addr string)) error {
 	server := n.server()
+	n.inside.open(server)
 	edges := []edge{{func() error { return server.Serve(listener) }, server.Drain}}
 	where := []any{"address", "http://" + listener.Addr().String()}
 	warnOpen(n.log, listener.Addr())
@@ -108,7 +109,9 @@ func (n *node) server() *httpd.Server {
 	routes := map[string]http.Handler{}
 	var contracts [][]byte
 	for _, s := range n.services {
-		contracts = append(contracts, s.context.Contract)
+		if !s.context.Client {
+			contracts = append(contracts, s.context.Contract)
+		}
 		for p, h := range s.service.Routes {
 			routes[p] = h
 		}

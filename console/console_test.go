@@ -1,0 +1,245 @@
+package console
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/orderkeep/orderkeep/internal/node"
+)
+
+const token = "correct horse battery staple"
+
+// open makes a console on services that answer as h does; without h they have no address.
+func openTest(t *testing.T, token string, h http.Handler) *console {
+	t.Helper()
+	fronts := map[string]node.Front{}
+	if h != nil {
+		s := httptest.NewServer(h)
+		t.Cleanup(s.Close)
+		for _, name := range contexts {
+			fronts[name] = node.Front{URL: s.URL, HTTP: s.Client()}
+		}
+	}
+	c, err := newConsole(node.Env{Fronts: fronts, Token: token, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	work, stop := context.WithCancel(t.Context())
+	c.work = work
+	t.Cleanup(func() { stop(); c.working.Wait() })
+	return c
+}
+
+type asked struct {
+	method, path, from string
+	form               url.Values
+	header             map[string]string
+	cookie             *http.Cookie
+}
+
+func (a asked) of(c *console) *http.Response {
+	if a.method == "" {
+		a.method = http.MethodGet
+	}
+	r := httptest.NewRequest(a.method, "http://localhost"+a.path, strings.NewReader(a.form.Encode()))
+	if a.form != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	r.RemoteAddr = a.from
+	if a.from == "" {
+		r.RemoteAddr = "127.0.0.1:1234"
+	}
+	for name, value := range a.header {
+		r.Header.Set(name, value)
+	}
+	if a.cookie != nil {
+		r.AddCookie(a.cookie)
+	}
+	w := httptest.NewRecorder()
+	c.ServeHTTP(w, r)
+	return w.Result()
+}
+
+func text(t *testing.T, res *http.Response) string {
+	t.Helper()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// every page.
+var all = []string{"/console", "/console/orders", "/console/orders/0198d0c5-7c11-7b4e-9d3a-3f1f6f0c2a55", "/console/stock", "/console/stock?sku=BOOK-001",
+	"/console/stock/import", "/console/payments", "/console/events", "/console/verify"}
+
+func TestPagesAreThereWhenEveryServiceIsMissing(t *testing.T) {
+	t.Parallel()
+	c := openTest(t, "", nil)
+	for _, path := range all {
+		res := asked{path: path}.of(c)
+		page := text(t, res)
+		if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusBadGateway || !strings.Contains(page, "</html>") {
+			t.Errorf("%s: %d\n%s", path, res.StatusCode, page)
+		}
+		if path != "/console/verify" && path != "/console/stock/import" && !strings.Contains(page, "missing") {
+			t.Errorf("%s does not say that something is missing:\n%s", path, page)
+		}
+		if strings.Contains(page, "ZgotmplZ") {
+			t.Errorf("%s has a value in a place where it is not safe", path)
+		}
+	}
+}
+
+func TestConsoleAnswersThisMachineOnlyWithoutAToken(t *testing.T) {
+	t.Parallel()
+	c := openTest(t, "", nil)
+	for name, a := range map[string]asked{
+		"another machine":        {from: "192.0.2.7:1234"},
+		"a proxy":                {header: map[string]string{"X-Forwarded-For": "192.0.2.7"}},
+		"a name pointed here":    {header: map[string]string{}, from: "[2001:db8::1]:80"},
+		"a post of another site": {method: http.MethodPost, header: map[string]string{"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}},
+	} {
+		for _, path := range append(all, "/console/now.json", "/console/static/console.css") {
+			a.path = path
+			if res := a.of(c); res.StatusCode != http.StatusForbidden {
+				t.Errorf("%s got %d at %s", name, res.StatusCode, path)
+			}
+		}
+	}
+	if res := (asked{path: "/console/verify"}).of(c); res.StatusCode != http.StatusOK {
+		t.Errorf("this machine got %d", res.StatusCode)
+	}
+}
+
+func TestTokenIsAskedOfEverybody(t *testing.T) {
+	t.Parallel()
+	c := openTest(t, token, nil)
+	for _, path := range all {
+		res := asked{path: path}.of(c)
+		if res.StatusCode != http.StatusSeeOther || !strings.HasPrefix(res.Header.Get("Location"), "/console/sign-in?next=") {
+			t.Errorf("%s: %d %s", path, res.StatusCode, res.Header.Get("Location"))
+		}
+	}
+	if res := (asked{method: http.MethodPost, path: "/console/verify"}).of(c); res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("somebody who has not signed in did something: %d", res.StatusCode)
+	}
+	sign := func(name, with string) *http.Response {
+		return asked{method: http.MethodPost, path: "/console/sign-in", form: url.Values{"name": {name}, "token": {with}, "next": {"/console/stock?sku=A"}}, from: "192.0.2.7:1"}.of(c)
+	}
+	for _, wrong := range [][2]string{{"ann", "wrong"}, {"ann", ""}, {" ", token}, {strings.Repeat("x", 129), token}} {
+		if res := sign(wrong[0], wrong[1]); res.StatusCode != http.StatusUnprocessableEntity || len(res.Cookies()) > 0 {
+			t.Errorf("%q signed in: %d", wrong, res.StatusCode)
+		}
+	}
+	res := sign("ann", token)
+	if res.StatusCode != http.StatusSeeOther || res.Header.Get("Location") != "/console/stock?sku=A" || len(res.Cookies()) != 1 {
+		t.Fatalf("%d %s %v", res.StatusCode, res.Header.Get("Location"), res.Cookies())
+	}
+	cookie := res.Cookies()[0]
+	if !cookie.HttpOnly || cookie.SameSite != http.SameSiteStrictMode || cookie.Path != "/console" {
+		t.Errorf("the session can be taken away: %+v", cookie)
+	}
+	if page := text(t, asked{path: "/console/verify", cookie: cookie, from: "192.0.2.7:1"}.of(c)); !strings.Contains(page, "ann") || !strings.Contains(page, "Sign out") {
+		t.Errorf("signed in, and the page is\n%s", page)
+	}
+	t.Run("a session of another token, or changed, is none", func(t *testing.T) {
+		t.Parallel()
+		other := openTest(t, token+"!", nil)
+		if res := (asked{path: "/console/verify", cookie: cookie}).of(other); res.StatusCode != http.StatusSeeOther {
+			t.Errorf("%d", res.StatusCode)
+		}
+		payload, mac, _ := strings.Cut(cookie.Value, ".")
+		for _, forged := range []string{payload + "x." + mac, payload, payload + ".", "." + mac, ""} {
+			if res := (asked{path: "/console/verify", cookie: &http.Cookie{Name: sessionCookie, Value: forged}}).of(c); res.StatusCode != http.StatusSeeOther {
+				t.Errorf("%q got in: %d", forged, res.StatusCode)
+			}
+		}
+	})
+	t.Run("leads to no other site", func(t *testing.T) {
+		t.Parallel()
+		for _, next := range []string{"https://evil.example", "//evil.example", "/\\evil.example", "/v1/orders", ""} {
+			res := asked{method: http.MethodPost, path: "/console/sign-in", form: url.Values{"name": {"ann"}, "token": {token}, "next": {next}}}.of(c)
+			if got := res.Header.Get("Location"); got != "/console" {
+				t.Errorf("%q leads to %q", next, got)
+			}
+		}
+	})
+}
+
+func TestActionsNeedANameAndAKnownWord(t *testing.T) {
+	t.Parallel()
+	c := openTest(t, "", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { t.Errorf("%s %s was asked", r.Method, r.URL) }))
+	const at = "/console/orders/0198d0c5-7c11-7b4e-9d3a-3f1f6f0c2a55"
+	for name, a := range map[string]asked{
+		"nobody":          {path: at, form: url.Values{"what": {"cancel"}, "actor": {" "}}},
+		"an unknown word": {path: at, form: url.Values{"what": {"steal"}, "actor": {"ann"}}},
+		"no number":       {path: "/console/stock", form: url.Values{"sku": {"A"}, "actor": {"ann"}, "onHand": {"many"}, "expected": {"3"}}},
+		"below zero":      {path: "/console/stock", form: url.Values{"sku": {"A"}, "actor": {"ann"}, "onHand": {"-1"}, "expected": {"3"}}},
+		"no consumer":     {path: "/console/events/redrive", form: url.Values{"consumer": {"../x"}, "id": {"1"}, "actor": {"ann"}}},
+	} {
+		a.method = http.MethodPost
+		if res := a.of(c); res.StatusCode != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d", name, res.StatusCode)
+		}
+	}
+}
+
+func TestWhatIsSaidIsShownAsText(t *testing.T) {
+	t.Parallel()
+	const evil = `<script>alert(1)</script>`
+	c := openTest(t, "", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusConflict)
+		_, _ = io.WriteString(w, `{"type":"urn:x","title":"x","status":409,"detail":"`+evil+`","error":"bad"}`)
+	}))
+	for _, path := range append(all, "/console/orders?find="+url.QueryEscape(evil), "/console/orders?done="+url.QueryEscape(evil)) {
+		if page := text(t, asked{path: path}.of(c)); strings.Contains(page, evil) {
+			t.Errorf("%s runs what a service says", path)
+		}
+	}
+	res := asked{path: "/console"}.of(c)
+	if policy := res.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "script-src 'self'") || strings.Contains(policy, "unsafe") {
+		t.Errorf("the policy is %q", policy)
+	}
+}
+
+func TestAServiceThatHangsIsMissingAfterItsTime(t *testing.T) {
+	t.Parallel()
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	c := openTest(t, "", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-hang:
+		case <-r.Context().Done():
+		}
+	}))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*patience)
+	defer cancel()
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/console/payments", nil)
+	r.RemoteAddr = "127.0.0.1:1"
+	w := httptest.NewRecorder()
+	c.ServeHTTP(w, r)
+	if ctx.Err() != nil || !strings.Contains(w.Body.String(), "did not answer in time") {
+		t.Errorf("%v\n%s", ctx.Err(), w.Body)
+	}
+}
+
+func TestNumbersAreWrittenForPeople(t *testing.T) {
+	t.Parallel()
+	for got, want := range map[string]string{
+		money(123456, "GBP"): "1,234.56 GBP", money(5, "EUR"): "0.05 EUR", money(1500, "JPY"): "1,500 JPY", money(1234567, "KWD"): "1,234.567 KWD", money(-5, "USD"): "−0.05 USD", money(0, ""): "0",
+		count(1234567): "1,234,567", count(-1000): "−1,000", took(1500 * time.Microsecond): "1.50 ms", took(90 * time.Second): "1 min", human(50 * time.Hour): "2 days",
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

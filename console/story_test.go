@@ -1,0 +1,138 @@
+package console
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	ordersapi "github.com/orderkeep/orderkeep/orders/v1/rest"
+)
+
+// The picture on the page has the states and the steps of the one in the documents.
+func TestPictureIsThatOfTheDocuments(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/order-states.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got, states []string
+	for _, m := range regexp.MustCompile(`(?m)^    (\w+) --> (\w+): ([\w ]+)$`).FindAllStringSubmatch(string(text), -1) {
+		want = append(want, m[1]+" --> "+m[2]+": "+m[3])
+	}
+	for _, s := range stateSteps {
+		got = append(got, s.From+" --> "+s.To+": "+s.Name)
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if len(want) == 0 || !slices.Equal(got, want) {
+		t.Errorf("the picture differs (-document +page):\n%s", cmp.Diff(want, got))
+	}
+	for _, s := range stateBoxes {
+		states = append(states, s.Name)
+	}
+	for _, s := range stateSteps {
+		if !slices.Contains(states, s.From) || !slices.Contains(states, s.To) {
+			t.Errorf("%s leads out of the picture", s.Name)
+		}
+	}
+}
+
+func TestPictureShowsTheWayOfAnOrder(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		now  string
+		held bool
+		want []string
+	}{
+		{"pending", false, nil},
+		{"returned", false, []string{"confirm", "fulfil", "return"}},
+		{"cancelled", true, []string{"confirm", "cancel"}},
+		{"rejected", false, []string{"reject"}},
+		{"rejected", true, []string{"give up", "undone"}},
+	} {
+		p := draw(c.now, c.held)
+		var taken []string
+		for _, s := range p.Steps {
+			if s.Taken {
+				taken = append(taken, s.Name)
+			}
+		}
+		now := 0
+		for _, s := range p.States {
+			if s.Mark == "now" {
+				now++
+			}
+		}
+		if !slices.Equal(taken, c.want) || now != 1 {
+			t.Errorf("%+v: took %v, %d states are now", c, taken, now)
+		}
+	}
+	o := &ordersapi.Order{Status: ordersapi.OrderStatusPending, Reason: ordersapi.NewOptString("payment_declined")}
+	if stateOf(o) != "undoing" {
+		t.Error("a pending order with a reason is on its way out")
+	}
+}
+
+func TestStoryIsInTheOrderOfTimeAndInScenes(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 3, 2, 9, 15, 4, 0, time.UTC)
+	s := &story{}
+	s.acts("orders", []act{{At: start.Add(73 * time.Hour), Actor: "ann", What: "return_order", Reason: "too small"}})
+	s.add(entry{Kind: "span", At: start.Add(10 * time.Millisecond), DurationMs: 90, Service: "payments", Name: "simulated/Authorize attempt", SpanKind: "client", Error: "away", Attrs: map[string]any{"attempt": 1.0}}.line("payments"))
+	s.add(entry{Kind: "span", At: start.Add(200 * time.Millisecond), DurationMs: 5, Service: "payments", Name: "simulated/Authorize attempt", SpanKind: "client", Attrs: map[string]any{"attempt": 2.0}}.line("payments"))
+	s.add(entry{Kind: "span", At: start.Add(150 * time.Millisecond), Service: "orders", Name: "payments/Authorize attempt", Error: "x", Attrs: map[string]any{"attempt": 2.0, "refused": "breaker_open"}}.line("orders"))
+	s.add(entry{Kind: "log", At: start.Add(time.Millisecond), Level: "WARN", Message: "request refused", Attrs: map[string]any{"orderId": "o", "why": "y"}}.line("orders"))
+	s.steps([]ordersapi.TimelineEntry{{At: start, What: "placed"}, {At: start.Add(300 * time.Millisecond), What: "confirmed"}})
+	scenes := s.scenes()
+	if len(scenes) != 2 || scenes[1].After != "3 days" || scenes[0].Span() != "300 ms in all" {
+		t.Fatalf("%+v", scenes)
+	}
+	var got []string
+	for _, l := range scenes[0].Lines {
+		got = append(got, l.Service+" "+l.Kind+" "+l.What+"|"+l.Detail)
+		if l.X+l.W > 1000 {
+			t.Errorf("%s lies beside the axis: %d and %d long", l.What, l.X, l.W)
+		}
+	}
+	want := []string{
+		"orders step placed|", "orders log request refused|why y", "payments call simulated/Authorize, attempt 1|away",
+		"orders refused payments/Authorize attempt|breaker open x", "payments retry simulated/Authorize, attempt 2|", "orders step confirmed|",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if l := scenes[1].Lines[0]; l.What != "return order by ann" || l.Detail != "too small" || l.Kind != "hand" {
+		t.Errorf("%+v", l)
+	}
+}
+
+func TestFiguresAreRatesAndLevels(t *testing.T) {
+	t.Parallel()
+	at := time.Now()
+	read := func(text string, at time.Time) totals { return totals{at, parseMetrics([]byte(text))} }
+	before := read("orderkeep_orders_total{outcome=\"confirmed\"} 10\norderkeep_saga_step_seconds_bucket{step=\"reserve\",le=\"0.1\"} 5\norderkeep_saga_step_seconds_bucket{step=\"reserve\",le=\"+Inf\"} 5\n", at)
+	after := read(`# HELP x
+orderkeep_orders_total{outcome="confirmed"} 40
+orderkeep_orders_total{outcome="rejected"} 3
+orderkeep_orders_refused_total{reason="out \"of\" stock"} 3
+orderkeep_saga_step_seconds_bucket{step="reserve",le="0.1"} 105
+orderkeep_saga_step_seconds_bucket{step="reserve",le="+Inf"} 105
+orderkeep_backlog_seconds{context="orders"} 0.25
+orderkeep_outbox_oldest_seconds{context="orders"} NaN
+go_goroutines 7
+`, at.Add(3*time.Second))
+	got := map[string]float64{}
+	figures(got, vitals{sum: after}, before)
+	want := map[string]float64{"orders confirmed": 10, "orders not confirmed": 1, `refused out "of" stock`: 1, "latency reserve": 99, "queue orders": 250}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	first := map[string]float64{}
+	figures(first, vitals{sum: after}, totals{})
+	if d := cmp.Diff(map[string]float64{"queue orders": 250}, first); d != "" {
+		t.Errorf("a first reading has rates: %s", d)
+	}
+}

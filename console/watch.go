@@ -1,0 +1,297 @@
+package console
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// watchEvery is how often the processes are asked while somebody looks.
+	watchEvery = 3 * time.Second
+	// watchKeep is a quarter of an hour of readings, in 300 points.
+	watchKeep = 300
+	// watchLonger is how long readings go on after the last look: whoever comes back finds what happened meanwhile. An idle process
+	// that nobody looks at is not read at all.
+	watchLonger = 15 * time.Minute
+)
+
+// watch reads what the processes say of themselves, and keeps the last quarter of an hour of it.
+type watch struct {
+	console *console
+
+	mu       sync.Mutex
+	lookedAt time.Time
+	running  bool
+	points   []point
+	latest   []vitals
+	before   map[string]totals // of the reading before, by process
+}
+
+// point is one reading of all processes.
+type point struct {
+	At     time.Time
+	Values map[string]float64 // by series
+}
+
+// vitals is one process as it is.
+type vitals struct {
+	process
+	Ready   readiness
+	Version string
+	Calls   []edge
+	Trouble *trouble // it did not answer
+	Closed  *trouble // what is for the operator is not for us
+	sum     totals
+}
+
+// edge is a guarded call, as /internal/calls has it.
+type edge struct {
+	Edge     string `json:"edge"`
+	Target   string `json:"target"`
+	Method   string `json:"method"`
+	Breaker  string `json:"breaker"`
+	Calls    uint64 `json:"calls"`
+	Failures uint64 `json:"failures"`
+	InFlight int64  `json:"inFlight"`
+}
+
+// totals are the figures of a process at one instant, by series with its labels.
+type totals struct {
+	at     time.Time
+	series map[string]sample
+}
+
+// sample is one figure of one series.
+type sample struct {
+	name   string
+	labels map[string]string
+	value  float64
+}
+
+func newWatch(c *console) *watch { return &watch{console: c, before: map[string]totals{}} }
+
+// look returns what is known, and keeps it coming.
+func (w *watch) look(ctx context.Context) ([]vitals, []point) {
+	w.mu.Lock()
+	w.lookedAt = time.Now()
+	first := len(w.points) == 0
+	start := !w.running
+	w.running = true
+	w.mu.Unlock()
+	if start {
+		if first {
+			w.read(ctx)
+		}
+		w.console.working.Go(w.run)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.latest, slices.Clone(w.points)
+}
+
+func (w *watch) run() {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.console.work.Done():
+			return
+		case <-tick.C:
+		}
+		w.mu.Lock()
+		if time.Since(w.lookedAt) > watchLonger {
+			w.running, w.points, w.before = false, nil, map[string]totals{}
+			w.mu.Unlock()
+			return
+		}
+		w.mu.Unlock()
+		w.read(w.console.work)
+	}
+}
+
+// read asks every process once.
+func (w *watch) read(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	processes := w.console.peers.processes()
+	all := make([]vitals, len(processes))
+	var asking sync.WaitGroup
+	for i, p := range processes {
+		asking.Go(func() { all[i] = w.console.vitals(ctx, p) })
+	}
+	asking.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	next := point{At: time.Now(), Values: map[string]float64{}}
+	for _, v := range all {
+		if v.Trouble == nil {
+			figures(next.Values, v, w.before[v.url])
+			w.before[v.url] = v.sum
+		}
+	}
+	w.latest = all
+	if w.points = append(w.points, next); len(w.points) > watchKeep {
+		w.points = slices.Delete(w.points, 0, len(w.points)-watchKeep)
+	}
+}
+
+func (c *console) vitals(ctx context.Context, p process) vitals {
+	v := vitals{process: p}
+	var text []byte
+	var asking sync.WaitGroup
+	asking.Go(func() { v.Trouble = c.peers.ask(ctx, p.first(), http.MethodGet, "/readyz", nil, &v.Ready) })
+	asking.Go(func() {
+		var page struct{ Calls []edge }
+		if bad := c.peers.ask(ctx, p.first(), http.MethodGet, "/internal/calls", nil, &page); bad != nil && !bad.Gone() {
+			v.Closed = bad
+		}
+		v.Calls = page.Calls
+	})
+	asking.Go(func() { text, _ = c.peers.text(ctx, p.first(), http.MethodGet, "/metrics", nil) })
+	asking.Wait()
+	v.sum = totals{at: time.Now(), series: parseMetrics(text)}
+	for _, s := range v.sum.series {
+		if s.name == "build_info" {
+			v.Version = s.labels["version"]
+		}
+	}
+	return v
+}
+
+// ours begins the names of our own figures; sample.name is without it.
+const ours = "orderkeep_"
+
+// parseMetrics reads the text format of Prometheus, as far as our own figures go.
+func parseMetrics(text []byte) map[string]sample {
+	all := map[string]sample{}
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		l := lines.Text()
+		if !strings.HasPrefix(l, ours) {
+			continue
+		}
+		end := strings.LastIndexByte(l, ' ')
+		if end < 0 {
+			continue
+		}
+		value, err := strconv.ParseFloat(l[end+1:], 64)
+		if err != nil || math.IsNaN(value) {
+			continue
+		}
+		name, labels, _ := strings.Cut(l[len(ours):end], "{")
+		all[l[:end]] = sample{name, parseLabels(strings.TrimSuffix(labels, "}")), value}
+	}
+	return all
+}
+
+func parseLabels(text string) map[string]string {
+	labels := map[string]string{}
+	for text != "" {
+		name, rest, ok := strings.Cut(text, `="`)
+		if !ok {
+			break
+		}
+		end := 0
+		for end < len(rest) && rest[end] != '"' {
+			if rest[end] == '\\' {
+				end++
+			}
+			end++
+		}
+		end = min(end, len(rest))
+		labels[strings.TrimPrefix(name, ",")] = strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\n`, "\n").Replace(rest[:end])
+		text = strings.TrimPrefix(rest[end:], `"`)
+	}
+	return labels
+}
+
+// The series of the charts. What a process does not count is not there.
+const (
+	seriesConfirmed = "orders confirmed"
+	seriesOthers    = "orders not confirmed"
+	seriesRefused   = "refused "         // and the reason
+	seriesLatency   = "latency "         // and the step, in milliseconds: what 99 of 100 take at most
+	seriesQueue     = "queue "           // and the context, in milliseconds
+	seriesOutbox    = "to be published " // and the context, in seconds
+	seriesInbox     = "to be handled "   // likewise
+)
+
+// figures adds the values of the charts: rates since the reading before, and levels.
+func figures(to map[string]float64, v vitals, before totals) {
+	since := v.sum.at.Sub(before.at).Seconds()
+	buckets := map[string][]bucket{}
+	for key, s := range v.sum.series {
+		was, known := before.series[key]
+		grown := s.value - was.value
+		if !known || grown < 0 { // new, or the process started anew
+			grown = s.value
+		}
+		rate := func(series string) {
+			if before.series != nil && since > 0 {
+				to[series] += grown / since
+			}
+		}
+		switch s.name {
+		case "orders_total":
+			if s.labels["outcome"] == "confirmed" {
+				rate(seriesConfirmed)
+			} else {
+				rate(seriesOthers)
+			}
+		case "orders_refused_total":
+			rate(seriesRefused + s.labels["reason"])
+		case "saga_step_seconds_bucket":
+			if le, err := strconv.ParseFloat(s.labels["le"], 64); err == nil && before.series != nil {
+				buckets[s.labels["step"]] = append(buckets[s.labels["step"]], bucket{le, grown})
+			}
+		case "backlog_seconds":
+			to[seriesQueue+s.labels["context"]] = 1000 * s.value
+		case "outbox_oldest_seconds":
+			to[seriesOutbox+s.labels["context"]] = s.value
+		case "inbox_oldest_seconds":
+			to[seriesInbox+s.labels["context"]] = s.value
+		}
+	}
+	for step, b := range buckets {
+		if at, ok := quantile(0.99, b); ok {
+			to[seriesLatency+step] = 1000 * at
+		}
+	}
+}
+
+// bucket is how many took no longer than le, in seconds.
+type bucket struct{ le, n float64 }
+
+// quantile is where the share q of the observations in cumulative buckets ends, as Prometheus reckons it.
+func quantile(q float64, buckets []bucket) (float64, bool) {
+	slices.SortFunc(buckets, func(a, b bucket) int {
+		if a.le < b.le {
+			return -1
+		}
+		return 1
+	})
+	if len(buckets) == 0 || buckets[len(buckets)-1].n <= 0 {
+		return 0, false
+	}
+	want := q * buckets[len(buckets)-1].n
+	low, below := 0.0, 0.0
+	for _, b := range buckets {
+		if b.n >= want {
+			if math.IsInf(b.le, 1) {
+				return low, true
+			}
+			return low + (b.le-low)*(want-below)/max(b.n-below, 1e-9), true
+		}
+		low, below = b.le, b.n
+	}
+	return low, true
+}
