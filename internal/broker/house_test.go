@@ -178,8 +178,8 @@ func (s *shelf) subscription(name string, types ...string) outbox.Subscription {
 	return outbox.Subscription{Name: name, Types: types, Receive: s.receive}
 }
 
-// patience is how long a test waits for what takes a second.
-const patience = 60 * time.Second
+// patience is how long a test waits for what takes a second where there is nothing else to do.
+const patience = 3 * time.Minute
 
 // await waits until cond holds of the shelf.
 func (s *shelf) await(t testing.TB, what string, cond func(*shelf) bool) {

@@ -8,7 +8,7 @@ import (
 )
 
 // Patience bounds what a test waits for. It is no expectation: it only keeps a broken program from hanging the tests.
-const Patience = time.Minute
+const Patience = 3 * time.Minute
 
 // Eventually asks until the answer is yes.
 func Eventually(t testing.TB, what string, yes func() bool) {
