@@ -57,5 +57,5 @@ current: ## fail if the generated code is not what the contracts give
 	for c in $(contexts); do diff -r "$$copy/$$c/v1" $$c/v1 || { echo "$$c/v1 is not what its contract gives: run make generate"; exit 1; }; done && \
 	echo "the generated code is current"
 
-bench: ## measure orders a second beside a bare handler and a Node.js pair (needs wrk and node)
-	bench/run
+bench: ## measure everything beside floors, a quarter of an hour, and write bench/RESULTS.md; QUICK=1 takes minutes and writes nothing
+	go run ./bench/table $(if $(QUICK),-quick,-o bench/RESULTS.md)

@@ -73,7 +73,7 @@ var architecture = []room{
 	{"cmd/payments", []string{"payments", "internal/program"}, append(storage, transport...), "the program names its context and hands it on; another's it cannot have, or they could not be deployed apart"},
 	{"test/model", []string{"orders", "inventory", "payments", "orders/v1", "inventory/v1", "payments/v1", "internal/..."}, nil, "the model has the contexts in its own process, by their doors, to put faults and time between them"},
 	{"test/...", []string{"orders/v1/...", "inventory/v1/...", "payments/v1/...", "internal/..."}, nil, "scenarios come through the contracts and the programs, as users do"},
-	{"bench/...", nil, nil, "the benchmark measures from outside"},
+	{"bench/...", []string{"internal/load"}, nil, "the benchmark measures from outside, with the generator that orderkeep bench has"},
 	{"", nil, nil, "the tests of the house link nothing of it"},
 }
 

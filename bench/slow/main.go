@@ -9,8 +9,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
+
+	"github.com/orderkeep/orderkeep/bench/programs"
 )
 
 func main() {
@@ -43,22 +46,27 @@ func run(o options) error {
 	}
 	defer os.RemoveAll(dir)
 	if o.program == "" {
-		if o.program, err = build(dir); err != nil {
+		if err := programs.Build(dir, "cmd/orderkeep"); err != nil {
 			return err
 		}
+		o.program = filepath.Join(dir, "orderkeep")
 	}
-	s, err := serve(o.program, filepath.Join(dir, "data"), o.policies)
+	args := []string{"serve", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0"}
+	if o.policies != "" {
+		args = append(args, "--call-policy", o.policies)
+	}
+	s, err := programs.Start(nil, o.program, args...)
 	if err != nil {
 		return err
 	}
-	defer s.stop()
-	c := newClient(s.url, o.orders)
+	defer s.Stop()
+	c := newClient(s.URL, o.orders)
 	if err := c.stock(); err != nil {
 		return err
 	}
-	fmt.Printf("%d CPUs; %d free orders and %d reads a second; %d paid orders on a provider that takes %v\n", cpus(), o.rate, o.rate, o.orders, o.slow)
+	fmt.Printf("%d CPUs; %d free orders and %d reads a second; %d paid orders on a provider that takes %v\n", runtime.NumCPU(), o.rate, o.rate, o.orders, o.slow)
 	c.measure(o.rate, time.Now().Add(2*time.Second)) // warms up
-	rss := s.resident()
+	rss := s.Resident()
 	without := []result{c.measure(o.rate, time.Now().Add(o.time))}
 	var ramps, during []result
 	var most, peak, first int64
@@ -72,11 +80,11 @@ func run(o options) error {
 			return err
 		}
 		if most = max(most, waiting); n == 0 {
-			first = (s.resident() - rss) / waiting
+			first = (s.Resident() - rss) / waiting
 		}
 		// The first of them come back when the provider's time is over for the first; what is asked by then has its answer before.
 		during = append(during, c.measure(o.rate, began.Add(o.slow-lastAsked)))
-		peak = max(peak, s.resident())
+		peak = max(peak, s.Resident())
 		f.wait.Wait()
 		answers = append(answers, f.answers())
 		if err := c.idle(); err != nil {
@@ -92,10 +100,12 @@ func run(o options) error {
 	fmt.Printf("p99 of each time while they wait, ms: free orders%s; reads%s\n", each(during, orders), each(during, reads))
 	fmt.Printf("at the provider at once: at most %d; answered: %s\n", most, strings.Join(answers, "; "))
 	fmt.Printf("resident: %d MB before, %d MB at most, with the garbage of all rounds; %d KB for each when they first wait\n", rss>>20, peak>>20, first>>10)
-	if err := s.stop(); err != nil {
+	if err := s.Stop(); err != nil {
 		return err
 	}
-	return verify(o.program, filepath.Join(dir, "data"))
+	verdict, err := programs.Verify(nil, o.program, filepath.Join(dir, "data"))
+	fmt.Println("verify:", verdict)
+	return err
 }
 
 // lastAsked is how long before the first answer nothing is asked any more.

@@ -1,0 +1,126 @@
+// Package programs builds and runs the programs that are measured. It promises that each is up when Start returns and gone when Stop has, and
+// that none has the settings of whoever runs the benchmark. It knows how Orderkeep's programs say that they serve, and nothing else of them.
+package programs
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// Build makes packages of this module as the images have them, static, in dir.
+func Build(dir string, packages ...string) error {
+	args := []string{"build", "-trimpath", "-o", dir + string(filepath.Separator)}
+	for _, p := range packages {
+		args = append(args, "github.com/orderkeep/orderkeep/"+p)
+	}
+	c := exec.Command("go", args...)
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	c.Stdout, c.Stderr = os.Stderr, os.Stderr
+	return c.Run()
+}
+
+// Program is one under way.
+type Program struct {
+	URL  string // where it answers, as it says itself
+	GRPC string
+	// Stop lets it end, waits for that, and says how it did. Repeating it says the same.
+	Stop func() error
+
+	cmd *exec.Cmd
+}
+
+// Start runs a program of Orderkeep with settings besides its arguments, such as ORDERS_DB=..., and waits until it says that it serves.
+func Start(settings []string, path string, args ...string) (*Program, error) {
+	return run(settings, path, args, func(p *Program, log *bufio.Scanner) error {
+		for log.Scan() {
+			var line struct{ Level, Msg, Address, GRPC string }
+			if json.Unmarshal(log.Bytes(), &line) != nil {
+				continue
+			}
+			if line.Msg == "serving" || line.Msg == "the broker is serving" {
+				p.URL, p.GRPC = line.Address, line.GRPC
+				return nil
+			}
+			if line.Level == "ERROR" {
+				return errors.New(log.Text())
+			}
+		}
+		return errors.New("it does not serve: " + log.Text())
+	})
+}
+
+// StartOther runs a program that does not say when it is up; whoever starts it asks.
+func StartOther(path string, args ...string) (*Program, error) {
+	return run(nil, path, args, func(*Program, *bufio.Scanner) error { return nil })
+}
+
+func run(settings []string, path string, args []string, until func(*Program, *bufio.Scanner) error) (*Program, error) {
+	p := &Program{cmd: exec.Command(path, args...)}
+	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), ours), settings...)
+	log, err := p.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	p.Stop = sync.OnceValue(func() error {
+		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			return err
+		}
+		return p.cmd.Wait()
+	})
+	lines := bufio.NewScanner(log)
+	if err := until(p, lines); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", filepath.Base(path), err), p.Stop())
+	}
+	go func() {
+		for lines.Scan() { // so that it can go on
+		}
+	}()
+	return p, nil
+}
+
+// ours reports whether an environment variable is a setting of Orderkeep.
+func ours(entry string) bool {
+	name, _, _ := strings.Cut(entry, "=")
+	return strings.HasPrefix(name, "ORDERKEEP_") || strings.HasSuffix(name, "_DB") || strings.HasSuffix(name, "_URL")
+}
+
+// Resident is the memory of the program, in bytes; 0 where the system does not say.
+func (p *Program) Resident() int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if kb, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			n, _ := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kb), "kB")), 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}
+
+// Verify proves the promises on what a run has left, and returns the last line of what it says.
+func Verify(settings []string, program, data string) (string, error) {
+	c := exec.Command(program, "verify", "--data", data)
+	c.Env = append(slices.DeleteFunc(os.Environ(), ours), settings...)
+	c.Stderr = os.Stderr
+	out, err := c.Output()
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if err != nil {
+		err = fmt.Errorf("verify %s: %w\n%s", data, err, out)
+	}
+	return lines[len(lines)-1], err
+}
