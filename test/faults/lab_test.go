@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -21,9 +22,10 @@ const (
 	reportEnv = "REPORT"
 	longEnv   = "LONG"
 	wholeEnv  = "FAULTS"
+	brokerEnv = "BROKER"
 )
 
-// program is the path of the real thing, built for the lab. It runs any of its contexts, as the programs of one context do.
+// program is the path of the real thing, built for the lab. Beside it are the programs of one context each.
 var program string
 
 // report is of all runs of this process.
@@ -71,7 +73,7 @@ func lab(m *testing.M) int {
 		return fail(err)
 	}
 	flags := []string{"-tags", "faults", "-ldflags=-w"} // nobody debugs it, and so it links faster
-	if err := stage.Compile(root, dir, "./cmd/orderkeep", flags...); err != nil {
+	if err := stage.Compile(root, dir, "./cmd/...", flags...); err != nil {
 		return fail(err)
 	}
 	code := m.Run()
@@ -130,10 +132,13 @@ func sum(m map[string]int) (n int) {
 	return n
 }
 
-// rounds runs a test once, or in the long form until its time is over, with a number that is another each time.
-func rounds(t *testing.T, first uint64, f func(t *testing.T, number uint64)) {
-	for n := uint64(0); n == 0 || time.Since(report.Began) < long() && !t.Failed(); n++ {
-		t.Run(fmt.Sprint("round_", n), func(t *testing.T) { f(t, first+n*100) })
+// each is how far the seeds of two rounds of a test are from each other.
+const each = 100
+
+// rounds runs a test that many times, or in the long form until its time is over, with a number that is another each time.
+func rounds(t *testing.T, first uint64, least int, f func(t *testing.T, number uint64)) {
+	for n := 0; n < least || time.Since(report.Began) < long() && !t.Failed(); n++ {
+		t.Run(fmt.Sprint("round_", n), func(t *testing.T) { f(t, first+uint64(n)*each) })
 	}
 }
 
@@ -144,7 +149,7 @@ func TestOneProcess(t *testing.T) {
 	if whole() {
 		length = 20 * time.Second
 	}
-	rounds(t, 1, func(t *testing.T, number uint64) {
+	rounds(t, 1, 1, func(t *testing.T, number uint64) {
 		w := oneProcess(t, begin(t, "One process", "One process with all contexts on SQLite", number))
 		w.run(func(ctx context.Context, chance *rand.Rand) {
 			w.happen(ctx, plan(chance, length, append(w.fullDisks(4*time.Second), w.kills(time.Second), w.weather(time.Second), w.clocks(3*time.Second, time.Hour))))
@@ -153,21 +158,39 @@ func TestOneProcess(t *testing.T) {
 }
 
 // apart is what split is called in the report.
-const apart = "Orders twice, Inventory and Payments as processes of their own, on PostgreSQL, NATS and Redis"
+func apart(with string) string {
+	return "The programs orders, twice, inventory and payments, on PostgreSQL, " + map[string]string{"nats": "NATS", "rabbitmq": "RabbitMQ"}[with] + " and Redis"
+}
 
-// TestSplit is each context as processes of its own, and every way between them bad.
+type turn struct {
+	broker string
+	length time.Duration
+}
+
+// splits are the rounds of the split lab: with which broker, and for how long. RabbitMQ has what is its own, and less time.
+var splits = []turn{{"nats", 35 * time.Second}, {"rabbitmq", 20 * time.Second}}
+
+// TestSplit is each context as the program of its own, and every way between them bad; once with each broker, or all the time with the one that is set.
 func TestSplit(t *testing.T) {
 	t.Parallel()
 	if !whole() {
-		t.Skip("make faults runs it: it needs PostgreSQL and Redis, and takes a minute or two")
+		t.Skip("make faults runs it: it needs PostgreSQL, Redis and RabbitMQ, and takes minutes")
 	}
-	const length = 45 * time.Second
-	rounds(t, 2, func(t *testing.T, number uint64) {
-		w := split(t, begin(t, "Split", apart, number))
+	turns := splits
+	if only := os.Getenv(brokerEnv); only != "" {
+		turns = slices.DeleteFunc(slices.Clone(splits), func(s turn) bool { return s.broker != only })
+		if len(turns) == 0 {
+			t.Fatalf("%s is %q, and the lab knows nats and rabbitmq", brokerEnv, only)
+		}
+	}
+	rounds(t, 2, len(turns), func(t *testing.T, number uint64) {
+		now := turns[number/each%uint64(len(turns))]
+		w := split(t, begin(t, "Split", apart(now.broker), number), now.broker)
 		w.run(func(ctx context.Context, chance *rand.Rand) {
-			w.happen(ctx, plan(chance, length, []fault{
-				w.kills(3 * time.Second), w.weather(time.Second), w.restarts(8 * time.Second),
+			w.happen(ctx, plan(chance, now.length, []fault{
+				w.kills(3 * time.Second), w.weather(time.Second), w.restarts(6 * time.Second),
 				w.clocks(6*time.Second, 20*time.Second), // a lease of a wrong clock is waited for
+				w.overdue(8 * time.Second),
 			}))
 		})
 	})

@@ -149,7 +149,7 @@ func TestCrashPoints(t *testing.T) {
 		open func(testing.TB, *Run) *world
 	}{
 		{"One process with all contexts on SQLite", oneProcess},
-		{apart, split},
+		{apart("nats"), func(t testing.TB, r *Run) *world { return split(t, r, "nats") }},
 	} {
 		if len(left) == 0 {
 			break

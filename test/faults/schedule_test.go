@@ -116,6 +116,19 @@ func (w *world) clocks(every, most time.Duration) fault {
 	}}
 }
 
+// overdue lets the clock of an Orders jump so far ahead that all orders under way have had their time, and are given up, whoever
+// drives them. A lease that was taken then is from a time that nobody can have come to, and is not waited for.
+func (w *world) overdue(every time.Duration) fault {
+	return fault{every, func(chance *rand.Rand) (string, string, func(context.Context)) {
+		n, lasts, by := w.nodes[chance.IntN(replicas)], between(chance, 500*time.Millisecond, 2*time.Second), between(chance, 16*time.Minute, time.Hour).Round(time.Second)
+		return "clock jump past the deadline", fmt.Sprintf("%s by %v for %v", n.name, by, lasts.Round(time.Millisecond)), func(ctx context.Context) {
+			n.setClock(w.t, by)
+			pause(ctx, lasts)
+			n.setClock(w.t, 0)
+		}
+	}}
+}
+
 // setClock makes a node's clock wrong by that much.
 func (n *node) setClock(t testing.TB, by time.Duration) {
 	n.setting.Lock()

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -33,26 +34,26 @@ func oneProcess(t testing.TB, r *Run) *world {
 // replicas of Orders: two orchestrators, who may drive one order when a lease has run out.
 const replicas = 2
 
-// split is each context as a process of its own, and two of Orders, on PostgreSQL, a broker and Redis. Every way between them is an
+// split is each context as the program of its own, and two of Orders, on PostgreSQL, a broker and Redis. Every way between them is an
 // edge; commands to Inventory and Payments, and events, are sent more than once, late and out of order.
-func split(t testing.TB, r *Run) *world {
+func split(t testing.TB, r *Run, with string) *world {
 	w := newWorld(t, r)
+	b := brokers[with](w)
 	pg := dbtest.OwnPostgres(t)
 	for _, name := range databases {
 		w.urls[name] = pg.New(t)
 		w.verify = append(w.verify, settingOf(name)+"="+w.urls[name])
 	}
 	redis, stopRedis := ratetest.Redis(t)
-	b := w.newBroker()
 	w.servers = append(w.servers, &server{name: "PostgreSQL", restart: func(down time.Duration) {
 		pg.Stop(t)
 		pause(t.Context(), down)
 		pg.Start(t)
-	}}, &server{name: "Redis", restart: func(down time.Duration) {
+	}}, b.server, &server{name: "Redis", restart: func(down time.Duration) {
 		stopRedis()
 		pause(t.Context(), down)
 		stopRedis = ratetest.Restart(t, redis)
-	}}, b.server)
+	}})
 
 	back := map[string]*stage.Wire{"inventory": stage.NewWire(t), "payments": stage.NewWire(t)}
 	rough := map[string]string{}
@@ -71,12 +72,10 @@ func split(t testing.TB, r *Run) *world {
 			w.bank = lay("payments to the provider", pg.Socket())
 			env = append(env, settingOf("simulated-provider")+"="+through(w.urls["simulated-provider"], w.bank))
 		}
-		events := w.newEdge(name + " to the broker")
-		b.lead = append(b.lead, events.wire)
 		door := w.newEdge("client to " + name)
-		args := append([]string{"serve", "--run", context, "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0",
-			"--broker-url", "nats://" + events.addr(), "--redis-url", "redis://" + lay(name+" to Redis", host(redis)).addr(), "--rate-limit", "1000000/s"}, more...)
-		w.add(name, stage.Launch{Path: program, Args: args, Env: env}, func(p *stage.Process) {
+		args := append([]string{"--data", t.TempDir(), "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0",
+			"--broker-url", b.through(w.newEdge(name + " to the broker")), "--redis-url", "redis://" + lay(name+" to Redis", host(redis)).addr(), "--rate-limit", "1000000/s"}, more...)
+		w.add(name, stage.Launch{Path: filepath.Join(filepath.Dir(program), context), Args: args, Env: env}, func(p *stage.Process) {
 			door.wire.Lead(host(p.URL))
 			if wire := back[context]; wire != nil {
 				wire.Lead(p.GRPC)
@@ -95,10 +94,9 @@ func split(t testing.TB, r *Run) *world {
 	}
 	own("inventory", "inventory")
 	own("payments", "payments")
-	b.start()
 	w.up()
 	w.layIn()
-	w.repeatEvents(b)
+	b.repeat()
 	return w
 }
 

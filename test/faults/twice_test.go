@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/orderkeep/orderkeep/test/stage"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -35,13 +33,48 @@ func (d *dice) upTo(most time.Duration) time.Duration {
 // late is when the last copy of a command may come: when its order has been answered, cancelled or fulfilled, or given up.
 const late = 3 * time.Second
 
+// overtaken are commands that come for the first time when what was to follow them has come long ago, as their order was given up meanwhile.
+type overtaken struct {
+	mu    sync.Mutex
+	until map[string]time.Time // by command, of those that have been sent; zero of one that is not held up
+}
+
+// holds reports whether a command does not get through now, and whether that is news.
+func (o *overtaken) holds(c *stage.Call, d *dice) (yes, news bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	until, known := o.until[string(c.Command)]
+	if !known && (strings.HasSuffix(c.Method, "/Reserve") || strings.HasSuffix(c.Method, "/Authorize")) {
+		if d.in(25) {
+			until, news = time.Now().Add(late), true
+		}
+		o.until[string(c.Command)] = until
+	}
+	return time.Now().Before(until), news
+}
+
 // roughWay leads to the server at addr. On it commands are sent twice, or once more when nobody expects it any more, or held back so
-// that later ones overtake them, and answers are lost.
+// that later ones overtake them; some do not get through at all before they are late; and answers are lost.
 func (w *world) roughWay(addr string) string {
 	d := &dice{chance: w.chance()}
+	o := &overtaken{until: map[string]time.Time{}}
 	return stage.Between(w.t, addr, func(ctx context.Context, c *stage.Call) ([]byte, error) {
 		if w.calm.Load() {
 			return c.Send(ctx)
+		}
+		again := func(after time.Duration) {
+			time.AfterFunc(after, func() {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+				defer cancel()
+				_, _ = c.Send(ctx) // nobody waits for it
+			})
+		}
+		if held, news := o.holds(c, d); held {
+			if news {
+				w.report.count("command overtaken")
+				again(late)
+			}
+			return nil, status.Error(codes.Unavailable, "the connection broke")
 		}
 		if d.in(10) {
 			w.report.count("command held back")
@@ -49,11 +82,7 @@ func (w *world) roughWay(addr string) string {
 		}
 		if d.in(10) {
 			w.report.count("command sent late")
-			time.AfterFunc(d.upTo(late), func() {
-				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-				defer cancel()
-				_, _ = c.Send(ctx) // nobody waits for it
-			})
+			again(d.upTo(late))
 		}
 		if d.in(10) {
 			w.report.count("command sent twice")
@@ -68,77 +97,4 @@ func (w *world) roughWay(addr string) string {
 		}
 		return answer, err
 	})
-}
-
-// broker is "orderkeep broker" on one directory, which comes back at another port.
-type broker struct {
-	*server
-	lead  []*stage.Wire // which lead to it
-	start func()
-}
-
-func (w *world) newBroker() *broker {
-	data := w.t.TempDir()
-	b := &broker{}
-	var p *stage.Process
-	b.start = func() {
-		var url string
-		p, url = stage.ServeBroker(w.t, program, data, "127.0.0.1:0")
-		p.Expected, p.Quiet = true, true
-		for _, wire := range b.lead {
-			wire.Lead(host(url))
-		}
-	}
-	b.server = &server{name: "the broker", restart: func(down time.Duration) {
-		p.Kill()
-		pause(w.t.Context(), down)
-		b.start()
-	}}
-	return b
-}
-
-// repeatEvents puts some events into the broker's stream once more, after others that came later, and without the id by which the
-// broker itself would know them again.
-func (w *world) repeatEvents(b *broker) {
-	wire := stage.NewWire(w.t)
-	b.mu.Lock()
-	b.lead = append(b.lead, wire)
-	wire.Lead(b.lead[0].Target())
-	b.mu.Unlock()
-	conn, err := nats.Connect("nats://"+wire.Addr(), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(conn.Close)
-	js, err := jetstream.New(conn)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	const stream, copied = "orderkeep", "Lab-Copy"
-	var consumer jetstream.Consumer
-	stage.Eventually(w.t, "the stream of events is there", func() bool {
-		consumer, err = js.OrderedConsumer(w.t.Context(), stream, jetstream.OrderedConsumerConfig{})
-		return err == nil
-	})
-	d := &dice{chance: w.chance()}
-	consuming, err := consumer.Consume(func(m jetstream.Msg) {
-		if m.Headers().Get(copied) != "" || w.calm.Load() || !d.in(10) {
-			return
-		}
-		again := &nats.Msg{Subject: m.Subject(), Data: m.Data(), Header: nats.Header{copied: {"1"}}}
-		for name, values := range m.Headers() {
-			if !strings.HasPrefix(name, "Nats-") {
-				again.Header[name] = values
-			}
-		}
-		time.AfterFunc(d.upTo(late), func() {
-			if conn.PublishMsg(again) == nil { // nobody waits for it
-				w.report.count("event sent again")
-			}
-		})
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(consuming.Stop)
 }
