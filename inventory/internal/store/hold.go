@@ -18,17 +18,23 @@ const (
 	sweepPace = time.Second
 )
 
-// queryExpired reads what is expired of a table that has the lines of live holds only: where nothing has expired it reads one page. There is
-// no lock: the holds that it finds are locked with the other reservations, in order, and looked at again.
-const queryExpired = `SELECT reservation_id, sku FROM holds WHERE expires_at <= $1`
+// expiredMost bounds the expired lines that a decision looks at, the oldest first: as many as sixteen transactions of the sweeper release, and more
+// than expire in a second. Only after a long stop, or a jump of the clock, there are more. What a decision does not see then is held still: it
+// may refuse units that could be had, for the second or two that the sweeper takes, and gives nobody units that are somebody's. The hold itself
+// is judged by its own row: to commit it is too late, whether its units have been seen or not.
+const expiredMost = 16 * sweepBatch
+
+// queryExpired reads what is expired, the oldest first and up to a limit, of a table that has the lines of live holds only: where nothing has expired it reads one page.
+// There is no lock: the holds that it finds are locked with the other reservations, in order, and looked at again.
+const queryExpired = `SELECT reservation_id, sku FROM holds WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2`
 
 // addExpired adds the holds whose time is up to the reservations of a batch, if they have units of a SKU that the batch asks for. This
-// is what makes expiry true at its instant, and not when a sweeper comes by.
+// is what makes expiry true at its instant, and not when a sweeper comes by, as long as no more than expiredMost are left over.
 func addExpired(tx *db.Tx, n *needs, now time.Time) error {
 	if len(n.skus) == 0 {
 		return nil
 	}
-	rows, err := tx.Query(queryExpired, now.UnixMicro())
+	rows, err := tx.Query(queryExpired, now.UnixMicro(), expiredMost)
 	if err != nil {
 		return err
 	}
@@ -88,7 +94,7 @@ func (c *expire) decide(*stock.Room, *effects) error { return nil }
 // Expire releases holds whose time is up, the oldest first, in one transaction, and returns how many of their lines it found: up to 256. It is
 // harmless on several processes at once.
 func (s *Store) Expire(ctx context.Context) (int, error) {
-	rows, err := s.db.Prepared(ctx, queryExpired+` ORDER BY expires_at LIMIT $2`, s.now().UnixMicro(), sweepBatch)
+	rows, err := s.db.Prepared(ctx, queryExpired, s.now().UnixMicro(), sweepBatch)
 	var over []string
 	if err == nil {
 		err = eachHold(rows, func(id, _ string) { over = append(over, id) })

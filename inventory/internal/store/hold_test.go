@@ -279,6 +279,41 @@ func TestTheSweeperTidiesUpInBatches(t *testing.T) {
 	})
 }
 
+// More holds have expired than a decision looks at: it refuses rather than read all of them, and sells nothing that is held.
+func TestADecisionLooksAtSoManyExpiredHoldsOnly(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		b, clock := setupAt(t, e)
+		var wait sync.WaitGroup
+		for range expiredMost {
+			id := newID(t)
+			wait.Go(func() { b.hold(id, "GIFT", 1) })
+		}
+		wait.Wait()
+		clock.set(noon.Add(time.Second))
+		one, other := newID(t), newID(t)
+		b.hold(one, "BOOK", 25)
+		b.hold(other, "BOOK", 25)
+		clock.set(noon.Add(time.Hour))
+		if a := b.reserve(newID(t), "BOOK", 1); a.State != stock.Refused {
+			t.Errorf("behind %d older ones an expired hold is found: %v", expiredMost, a)
+		}
+		if err := b.Commit(b.ctx, Wait, one); !errors.Is(err, stock.ErrExpired) {
+			t.Errorf("a hold that has expired and that nobody has released yet is committed: %v", err)
+		}
+		if a := b.reserve(newID(t), "BOOK", 26); a.State != stock.Refused {
+			t.Errorf("one hold has been looked at, and the units of both are to be had: %v", a)
+		}
+		if a := b.reserve(newID(t), "GIFT", 1); a.State != stock.Reserved { // who wants units of the old ones releases them
+			t.Errorf("an order of what has expired: %v", a)
+		}
+		if a := b.reserve(newID(t), "BOOK", 50); a.State != stock.Reserved {
+			t.Errorf("once the older ones are released: %v", a)
+		}
+		b.sound()
+	})
+}
+
 func TestWhatTheSweeperReleasedIsOnDisk(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
@@ -383,7 +418,7 @@ func TestLiveHoldsAreNotReadForTheExpired(t *testing.T) {
 			}
 		}
 		for name, query := range map[string]string{"a decision": queryExpired, "a reader": `SELECT qty FROM ` + expired + ` e`} {
-			rows, err := raw.Query(explain + strings.ReplaceAll(query, "$1", "1000"))
+			rows, err := raw.Query(explain + strings.NewReplacer("$1", "1000", "$2", "256").Replace(query))
 			if err != nil {
 				t.Fatal(err)
 			}
