@@ -6,7 +6,10 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -16,10 +19,15 @@ import (
 // diskSize holds what a run writes, some times over, and is soon filled.
 const diskSize = 256 << 20
 
-// smallDisk lays a file system of its own over a directory, until the test ends. It is false where that is not permitted.
+// diskName begins the name of a small disk, before the number of the process that laid it: so that one whose process was killed is known.
+const diskName = "orderkeep-lab-"
+
+// smallDisk lays a file system of its own over a directory, until the test ends, and takes away those that killed tests have left. It is
+// false where that is not permitted.
 func smallDisk(t testing.TB, dir string) bool {
 	t.Helper()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprint("mode=700,size=", diskSize)); err != nil {
+	takeAway(t)
+	if err := syscall.Mount(fmt.Sprint(diskName, os.Getpid()), dir, "tmpfs", 0, fmt.Sprint("mode=700,size=", diskSize)); err != nil {
 		t.Logf("no disk of its own: %v; files that may not grow are a fault everywhere", err)
 		return false
 	}
@@ -29,6 +37,49 @@ func smallDisk(t testing.TB, dir string) bool {
 		}
 	})
 	return true
+}
+
+// takeAway takes the small disks away whose process has gone. What anybody else has mounted has another name.
+func takeAway(t testing.TB) {
+	text, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Log(err)
+		return
+	}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line) // what is mounted, and where; blanks within are written as octal numbers
+		pid, ours := strings.CutPrefix(fields[0], diskName)
+		n, err := strconv.Atoi(pid)
+		if !ours || err != nil || syscall.Kill(n, 0) != syscall.ESRCH {
+			continue
+		}
+		if err := syscall.Unmount(fields[1], syscall.MNT_DETACH); err != nil {
+			t.Logf("a small disk of process %d is left at %s: %v", n, fields[1], err)
+		}
+	}
+}
+
+func TestSmallDisksOfTheDeadAreTakenAway(t *testing.T) {
+	t.Parallel()
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	left, used := t.TempDir(), t.TempDir()
+	mounted := func(dir string) bool {
+		text, err := os.ReadFile("/proc/self/mounts")
+		return err == nil && strings.Contains(string(text), " "+dir+" ")
+	}
+	for dir, pid := range map[string]int{left: dead.Process.Pid, used: os.Getpid()} {
+		if err := syscall.Mount(fmt.Sprint(diskName, pid), dir, "tmpfs", 0, "size=4k"); err != nil {
+			t.Skipf("this test needs to mount: %v", err)
+		}
+		t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	}
+	takeAway(t)
+	if mounted(left) || !mounted(used) {
+		t.Errorf("that of the dead is mounted: %v, that of this process: %v", mounted(left), mounted(used))
+	}
 }
 
 // fullDisks let writes fail: the disk has no room any more, where the data has a disk of its own, or the files of the one process may not

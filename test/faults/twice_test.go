@@ -3,7 +3,7 @@ package faults
 import (
 	"context"
 	"math/rand/v2"
-	"strings"
+	"path"
 	"sync"
 	"time"
 
@@ -44,8 +44,9 @@ func (o *overtaken) holds(c *stage.Call, d *dice) (yes, news bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	until, known := o.until[string(c.Command)]
-	if !known && (strings.HasSuffix(c.Method, "/Reserve") || strings.HasSuffix(c.Method, "/Authorize")) {
-		if d.in(25) {
+	odds := map[string]int{"Reserve": 25, "Authorize": 8}[path.Base(c.Method)] // fewer orders are given up while they are paid
+	if !known && odds > 0 {
+		if d.in(odds) {
 			until, news = time.Now().Add(late), true
 		}
 		o.until[string(c.Command)] = until

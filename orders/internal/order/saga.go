@@ -71,6 +71,8 @@ func (c Config) withDefaults() Config {
 //
 //	Begin           pending, leased to the dead: recovery claims it when the lease has run out, and reserves
 //	Reserve         the same; reserving again gives the same answer
+//	Keep            the same: what an Inventory without a release has taken is noted before anything else is done; reserving again is
+//	                noted beside it, because it may have taken the units again. A crash before the note has left it to the second one alone
 //	Authorize       the same; authorizing again asks for the outcome by key and never charges blindly
 //	Move to undoing recovery goes on giving back; both undo steps may be repeated
 //	Move to an end  the caller repeats its key and gets the stored answer

@@ -116,10 +116,12 @@ func (s *Store) Park(ctx context.Context, o *order.Order, from time.Time) error 
 // Keep implements order.Store.
 func (s *Store) Keep(ctx context.Context, o *order.Order) error {
 	id, kept := string(o.ID), o.Kept // copies: if ctx ends first, the batch still reads them
-	return s.Write(ctx, func(tx *db.Tx) error {
+	err := s.Write(ctx, func(tx *db.Tx) error {
 		_, err := tx.Exec(`UPDATE orders SET kept = $1 WHERE id = $2`, kept, id)
 		return err
 	})
+	lab.Point("orders.kept")
+	return err
 }
 
 // clockSlack is longer than an order is ever parked for, and than clocks of replicas differ.
