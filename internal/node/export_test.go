@@ -1,5 +1,11 @@
 package node
 
+import (
+	"log/slog"
+
+	"google.golang.org/grpc"
+)
+
 // What tests look at from inside.
 const (
 	MaxStreams  = maxStreams
@@ -8,3 +14,11 @@ const (
 
 // Memory is what Tune limits the process to.
 var Memory = memory
+
+// Local is the wire to a context in this process, with the service that register adds.
+func Local(register func(grpc.ServiceRegistrar)) grpc.ClientConnInterface {
+	l := newLocal(slog.New(slog.DiscardHandler))
+	register(l)
+	close(l.open)
+	return l
+}

@@ -96,7 +96,7 @@ func (n *node) open(ctx context.Context) error {
 		}
 		l := locals[o.context.Name]
 		if o.service.Register != nil {
-			o.service.Register(l.channel)
+			o.service.Register(l)
 		}
 		close(l.open)
 	}

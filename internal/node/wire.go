@@ -1,91 +1,23 @@
 package node
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 
-	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"github.com/orderkeep/orderkeep/internal/call"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/dns"
 	"google.golang.org/grpc/resolver/manual"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 )
-
-// local is the wire to a context in this process. Calls wait until the context is open: contexts open at once and
-// may call each other while they do.
-type local struct {
-	channel *inprocgrpc.Channel
-	open    chan struct{}
-}
-
-func newLocal(log *slog.Logger) *local {
-	c := (&inprocgrpc.Channel{}).WithServerUnaryInterceptor(serverInterceptor(log)).WithCloner(messages{})
-	return &local{channel: c, open: make(chan struct{})}
-}
-
-func (l *local) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	select {
-	case <-l.open:
-	default:
-		if err := l.wait(ctx); err != nil {
-			return err
-		}
-	}
-	return l.channel.Invoke(ctx, method, args, reply, opts...)
-}
-
-func (l *local) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	if err := l.wait(ctx); err != nil {
-		return nil, err
-	}
-	return l.channel.NewStream(ctx, desc, method, opts...)
-}
-
-func (l *local) wait(ctx context.Context) error {
-	select {
-	case <-l.open:
-		return nil
-	case <-ctx.Done():
-		return status.FromContextError(ctx.Err()).Err()
-	}
-}
-
-// messages copies messages from one side of an in-process call to the other, so that neither sees the other change
-// them. Both sides use the same generated types: merging is enough.
-type messages struct{}
-
-func (messages) Copy(out, in any) error {
-	to, ok := out.(proto.Message)
-	from, ok2 := in.(proto.Message)
-	if !ok || !ok2 {
-		return status.Errorf(codes.Internal, "%T or %T is no message", out, in)
-	}
-	proto.Reset(to)
-	proto.Merge(to, from)
-	return nil
-}
-
-func (messages) Clone(in any) (any, error) {
-	from, ok := in.(proto.Message)
-	if !ok {
-		return nil, status.Errorf(codes.Internal, "%T is no message", in)
-	}
-	return proto.Clone(from), nil
-}
 
 // pingEvery is how often a client asks over a connection with calls under way whether the peer is still there.
 const pingEvery = 30 * time.Second
