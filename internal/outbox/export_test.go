@@ -1,8 +1,8 @@
 package outbox
 
-// Counting are the statements that a probe runs, by the index that they must go by.
+// Counting are the statements that count what waits, by the index that they must go by.
 func Counting() map[string]string {
-	return map[string]string{queryUnpublished: "outbox_waiting", queryUnhandled: "inbox_waiting"}
+	return map[string]string{queryUnpublished: "outbox_waiting", queryUnhandled: "inbox_waiting", queryTypes: "outbox_waiting"}
 }
 
 // HotStatements are those that run all the time, by the index that each must go by.

@@ -38,7 +38,7 @@ func TestStatementsDoNotGoThroughWhatIsFinished(t *testing.T) {
 	}
 }
 
-// A probe that counts what waits must not go through what does not.
+// What counts what waits must not go through what does not.
 func TestCountingGoesByTheIndexesOfWhatWaits(t *testing.T) {
 	t.Parallel()
 	h := setup(t, dbtest.SQLite)

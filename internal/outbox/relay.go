@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -44,6 +45,7 @@ var relayBackoff = backoff{first: call.BrokerPublish.First, factor: 2, most: cal
 // Each of these goes by a partial index, so that it costs the same however much was published before.
 const (
 	queryWaiting = `SELECT seq, type FROM outbox WHERE position IS NULL ORDER BY seq LIMIT $1`
+	queryTypes   = `SELECT type, min(seq), max(seq), count(*) FROM (` + queryWaiting + `) AS waiting GROUP BY type`
 	queryLast    = `SELECT position FROM outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1`
 	execMark     = `UPDATE outbox SET position = seq + $1 WHERE seq BETWEEN $2 AND $3 AND position IS NULL`
 )
@@ -162,7 +164,7 @@ func (r *Relay) step(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	waiting, err := r.waiting(ctx)
-	if err != nil || len(waiting.seqs) == 0 {
+	if err != nil || waiting.n == 0 {
 		return 0, err
 	}
 	if len(waiting.wanted) > 0 {
@@ -175,12 +177,12 @@ func (r *Relay) step(ctx context.Context) (int, error) {
 		}
 		lab.Point("relay.published")
 	}
-	if err := r.mark(ctx, waiting.seqs); err != nil {
+	if err := r.mark(ctx, waiting); err != nil {
 		return 0, err
 	}
 	lab.Point("relay.marked")
 	r.signal.send()
-	return len(waiting.seqs), nil
+	return waiting.n, nil
 }
 
 // lead makes sure that this process has the lease.
@@ -199,46 +201,93 @@ func (r *Relay) lead(ctx context.Context) error {
 }
 
 type batch struct {
-	seqs   []int64 // ascending
-	wanted []int64 // those of them that the bus has a consumer for
+	n      int
+	spans  []span  // of all of them, ascending
+	wanted []int64 // the seqs of those that the bus has a consumer for
 }
+
+// span is rows whose seqs follow each other.
+type span struct{ first, last int64 }
 
 // waiting reads no more of the rows than is needed to know whether somebody wants them: most events of a busy
 // context go to the feed only, and there they are read from the table.
 func (r *Relay) waiting(ctx context.Context) (batch, error) {
-	rows, err := r.db.Query(ctx, queryWaiting, relayBatch)
+	selective, ok := r.bus.(interface {
+		Wants(ctx context.Context, eventType string) (bool, error)
+	})
+	if !ok {
+		return r.list(ctx, func(string) (bool, error) { return true, nil })
+	}
+	wants := func(name string) (bool, error) { return selective.Wants(ctx, name) }
+	b, ok, err := r.unwanted(ctx, wants)
+	if ok || err != nil {
+		return b, err
+	}
+	return r.list(ctx, wants)
+}
+
+// unwanted is the batch if nobody wants any of it and it is one span: then it is not read row by row. ok is false for any other.
+func (r *Relay) unwanted(ctx context.Context, wants func(string) (bool, error)) (b batch, ok bool, err error) {
+	rows, err := r.db.Prepared(ctx, queryTypes, relayBatch)
+	if err != nil {
+		return batch{}, false, fmt.Errorf("read the types of the waiting events: %w", err)
+	}
+	defer rows.Close()
+	all := span{first: math.MaxInt64}
+	for rows.Next() {
+		var name string
+		var of span
+		var n int
+		if err := rows.Scan(&name, &of.first, &of.last, &n); err != nil {
+			return batch{}, false, fmt.Errorf("read the types of the waiting events: %w", err)
+		}
+		if want, err := wants(name); want || err != nil {
+			return batch{}, false, err
+		}
+		all.first, all.last = min(all.first, of.first), max(all.last, of.last)
+		b.n += n
+	}
+	if err := rows.Err(); err != nil {
+		return batch{}, false, fmt.Errorf("read the types of the waiting events: %w", err)
+	}
+	b.spans = []span{all}
+	return b, b.n == 0 || all.last-all.first+1 == int64(b.n), nil
+}
+
+// list reads the batch row by row.
+func (r *Relay) list(ctx context.Context, wants func(string) (bool, error)) (batch, error) {
+	rows, err := r.db.Prepared(ctx, queryWaiting, relayBatch)
 	if err != nil {
 		return batch{}, fmt.Errorf("read the waiting events: %w", err)
 	}
 	defer rows.Close()
-	selective, _ := r.bus.(interface {
-		Wants(ctx context.Context, eventType string) (bool, error)
-	})
 	var b batch
 	var name sql.RawBytes
-	wants := map[string]bool{} // a batch has few types
+	var seqs []int64
+	known := map[string]bool{} // a batch has few types
 	for rows.Next() {
 		var seq int64
 		if err := rows.Scan(&seq, &name); err != nil {
 			return batch{}, fmt.Errorf("read the waiting events: %w", err)
 		}
-		want, known := wants[string(name)]
-		if !known {
-			want = true
-			if selective != nil {
-				if want, err = selective.Wants(ctx, string(name)); err != nil {
-					return batch{}, err
-				}
+		want, ok := known[string(name)]
+		if !ok {
+			if want, err = wants(string(name)); err != nil {
+				return batch{}, err
 			}
-			wants[string(name)] = want
+			known[string(name)] = want
 		}
-		b.seqs = append(b.seqs, seq)
+		seqs = append(seqs, seq)
 		if want {
 			b.wanted = append(b.wanted, seq)
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return batch{}, fmt.Errorf("read the waiting events: %w", err)
+	}
+	b.n = len(seqs)
+	for first, last := range runs(seqs) {
+		b.spans = append(b.spans, span{first, last})
 	}
 	return b, nil
 }
@@ -277,29 +326,29 @@ func (e *Event) scan(rows interface{ Scan(...any) error }, before ...any) error 
 	return err
 }
 
-// mark gives the rows the next positions. It takes one statement for each run of consecutive rows, and rows follow each
+// mark gives the rows the next positions. It takes one statement for each span, and rows follow each
 // other unless a transaction was rolled back or is still under way between them. Only rows that were published
-// are inside a run, so that none that commits meanwhile is marked with them.
-func (r *Relay) mark(ctx context.Context, seqs []int64) error {
+// are inside a span, so that none that commits meanwhile is marked with them.
+func (r *Relay) mark(ctx context.Context, b batch) error {
 	err := r.write(ctx, func(tx *db.Tx) error {
 		last, err := lastPosition(tx)
 		if err != nil {
 			return err
 		}
-		for from, to := range runs(seqs) {
-			n, err := tx.Exec(execMark, last+1-from, from, to)
+		for _, s := range b.spans {
+			n, err := tx.Exec(execMark, last+1-s.first, s.first, s.last)
 			if err != nil {
 				return err
 			}
-			if n != to-from+1 {
-				return fmt.Errorf("%d of the events %d to %d were marked by another relay", to-from+1-n, from, to)
+			if n != s.last-s.first+1 {
+				return fmt.Errorf("%d of the events %d to %d were marked by another relay", s.last-s.first+1-n, s.first, s.last)
 			}
 			last += n
 		}
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("mark %d events as published: %w", len(seqs), err)
+		return fmt.Errorf("mark %d events as published: %w", b.n, err)
 	}
 	return nil
 }
