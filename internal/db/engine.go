@@ -39,6 +39,9 @@ type engine interface {
 	one(query string) string
 	wide(t *Tx, query string, cols int, args []any) (statement string, give []any, used int)
 
+	// exec runs a statement that returns no rows, and returns how many it changed.
+	exec(t *Tx, query string, args []any) (int64, error)
+
 	// lease takes the lock called name, or returns nil if another process has it.
 	lease(ctx context.Context, d *DB, name string) (*Lease, error)
 

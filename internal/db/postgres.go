@@ -186,6 +186,18 @@ func (e *pgEngine) migrated(ctx context.Context, d *DB, s Schema) error {
 // one is the statement itself: it is written for PostgreSQL.
 func (e *pgEngine) one(query string) string { return query }
 
+func (e *pgEngine) exec(t *Tx, query string, args []any) (int64, error) {
+	s, err := t.prepare(query)
+	if err != nil {
+		return 0, err
+	}
+	r, err := s.Exec(args...)
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
 // wide gives a column of all rows as one parameter, so that one prepared statement serves any number of rows.
 func (e *pgEngine) wide(t *Tx, query string, cols int, args []any) (string, []any, int) {
 	step := max(cols, 1)
@@ -193,13 +205,7 @@ func (e *pgEngine) wide(t *Tx, query string, cols int, args []any) (string, []an
 	for c := range give {
 		give[c] = column(args, c, step)
 	}
-	key := wideKey{query, cols, 0}
-	statement, ok := t.wide[key]
-	if !ok {
-		statement = spell(key, args)
-		t.wide[key] = statement
-	}
-	return statement, give, len(args)
+	return t.spelled(wideKey{query, cols, 0}, func(k wideKey) string { return spell(k, args) }), give, len(args)
 }
 
 func spell(k wideKey, args []any) string {

@@ -3,13 +3,16 @@ package db
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/pressly/goose/v3/database"
@@ -42,7 +45,12 @@ func (e *sqliteEngine) openReadOnly(s Schema) (*DB, error) {
 	return e.pools("ro", "&_pragma=query_only(1)")
 }
 
+// syncData has SQLite sync by fdatasync(2), as most builds of it do. What a commit needs is the file's data and its size, which is all that this
+// leaves out of fsync(2): the times of the file, for which a file system writes another block. Where there is no such call it stays at fsync.
+var syncData = sync.OnceFunc(func() { _, _ = sqlite.Fdatasync(true) })
+
 func (e *sqliteEngine) pools(mode, more string) (*DB, error) {
+	syncData()
 	// cache_size and mmap_size are left at their defaults: an idle process stays small. The WAL is folded back
 	// every 4,000 pages (16 MiB) instead of every 1,000, so that a busy writer syncs the main file less often.
 	dsn := "file:" + (&url.URL{Path: e.path}).EscapedPath() + "?mode=" + mode +
@@ -92,7 +100,48 @@ func (e *sqliteEngine) connect(ctx context.Context, d *DB, t *Tx) error {
 	return t.connect(ctx, d.write)
 }
 
-func (e *sqliteEngine) close(*Tx) {}
+func (e *sqliteEngine) close(t *Tx) {
+	for _, s := range t.direct {
+		s.Close()
+	}
+}
+
+// exec hands the driver its arguments itself. database/sql would copy each of them, of which a batch has a thousand, and look whether it has
+// one of the types that they have.
+func (e *sqliteEngine) exec(t *Tx, query string, args []any) (changed int64, err error) {
+	err = t.conn.Raw(func(conn any) error {
+		s, ok := t.direct[query]
+		if !ok {
+			prepared, err := conn.(driver.ConnPrepareContext).PrepareContext(context.Background(), e.one(query))
+			if err != nil {
+				return err
+			}
+			s = prepared
+			t.direct[query] = s
+		}
+		t.values = slices.Grow(t.values[:0], len(args))
+		for i, a := range args {
+			switch v := a.(type) {
+			case string, int64, bool, []byte:
+			case int:
+				a = int64(v)
+			default:
+				var err error
+				if a, err = driver.DefaultParameterConverter.ConvertValue(a); err != nil {
+					return err
+				}
+			}
+			t.values = append(t.values, driver.NamedValue{Ordinal: i + 1, Value: a})
+		}
+		r, err := s.(driver.StmtExecContext).ExecContext(context.Background(), t.values)
+		clear(t.values) // what they refer to is not to live for as long as the connection
+		if err == nil {
+			changed, err = r.RowsAffected()
+		}
+		return err
+	})
+	return changed, err
+}
 
 func (e *sqliteEngine) write(_ *DB, t *Tx, f func(*Tx) error) error {
 	if _, err := t.Exec("BEGIN IMMEDIATE"); err != nil {
@@ -108,39 +157,39 @@ func (e *sqliteEngine) write(_ *DB, t *Tx, f func(*Tx) error) error {
 	return err
 }
 
-// maxRows bounds the rows of one wide statement. SQLite's limit of 32,766 parameters leaves room for 100 columns.
-const maxRows = 256
+// maxList bounds one list. SQLite's limit is 32,766 parameters; a longer list is as good as two.
+const maxList = 256
 
 // one drops the last words FOR UPDATE: a transaction is the only writer here.
 func (e *sqliteEngine) one(query string) string { return strings.TrimSuffix(query, forUpdate) }
 
-// wide repeats the marker's group. The widths are the powers of two up to maxRows: a handful of prepared statements serve
-// all sizes.
+// wide takes rows one by one: there is no round trip to save, and a statement for many of them costs SQLite more than as many small ones,
+// because it notes what each has changed, should a later one fail. A list is as wide as the next power of two up to maxList, with its last
+// value repeated, so that a handful of prepared statements serve all lengths.
 func (e *sqliteEngine) wide(t *Tx, query string, cols int, args []any) (string, []any, int) {
-	rows := 1
-	for n := len(args) / max(cols, 1); rows*2 <= n && rows < maxRows; {
-		rows *= 2
+	if cols > 0 {
+		return t.spelled(wideKey{query, cols, 1}, e.spell), args[:cols], cols
 	}
-	used := rows * max(cols, 1)
-	key := wideKey{query, cols, rows}
-	statement, ok := t.wide[key]
-	if !ok {
-		statement = e.spell(key)
-		t.wide[key] = statement
+	used, length := min(len(args), maxList), 1
+	for length < used {
+		length *= 2
 	}
-	return statement, args[:used], used
+	give := args[:used:used]
+	for len(give) < length {
+		give = append(give, args[used-1])
+	}
+	return t.spelled(wideKey{query, 0, length}, e.spell), give, used
 }
 
 // spell writes plain question marks: SQLite finds the name of parameter $n by walking a list of all of them, which
-// makes a wide statement's cost quadratic.
+// makes a long list's cost quadratic.
 func (e *sqliteEngine) spell(k wideKey) string {
 	if k.cols == 0 {
 		before, after := cut(k.query, "(list)")
 		return before + "(" + params(k.rows) + ")" + after
 	}
 	before, after := cut(k.query, "(rows)")
-	group := "(" + params(k.cols) + ")"
-	return before + group + strings.Repeat(","+group, k.rows-1) + after
+	return before + "(" + params(k.cols) + ")" + after
 }
 
 func params(n int) string { return "?" + strings.Repeat(",?", n-1) }

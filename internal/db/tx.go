@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -17,12 +18,26 @@ type Tx struct {
 	stmts  map[string]*sql.Stmt
 	wide   map[wideKey]string
 	server server // the other end of conn; PostgreSQL's
+
+	// SQLite's statements that return no rows, and their arguments.
+	direct map[string]driver.Stmt
+	values []driver.NamedValue
 }
 
 // wideKey is a wide statement: a query for so many rows of so many columns, or of a list if there are none.
 type wideKey struct {
 	query      string
 	cols, rows int
+}
+
+// spelled is the text of a wide statement, written once.
+func (t *Tx) spelled(k wideKey, spell func(wideKey) string) string {
+	statement, ok := t.wide[k]
+	if !ok {
+		statement = spell(k)
+		t.wide[k] = statement
+	}
+	return statement
 }
 
 // guarded turns a panic into an error: somebody above may recover from it, and would leave the one writing connection in
@@ -42,7 +57,7 @@ func (t *Tx) connect(ctx context.Context, pool *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	t.conn, t.stmts = conn, map[string]*sql.Stmt{}
+	t.conn, t.stmts, t.direct = conn, map[string]*sql.Stmt{}, map[string]driver.Stmt{}
 	return nil
 }
 
@@ -57,8 +72,8 @@ func (t *Tx) close() {
 	t.conn = nil
 }
 
-// prepare keeps every statement for the life of the connection: the set of them is small, because wide statements
-// come in a few widths.
+// prepare keeps every statement for the life of the connection: the set of them is small, because lists
+// come in a few lengths.
 func (t *Tx) prepare(query string) (*sql.Stmt, error) {
 	t.server.hurry()
 	if s, ok := t.stmts[query]; ok {
@@ -75,15 +90,11 @@ func (t *Tx) prepare(query string) (*sql.Stmt, error) {
 
 // Exec runs a statement and returns the number of rows changed.
 func (t *Tx) Exec(query string, args ...any) (int64, error) {
-	s, err := t.prepare(query)
-	if err != nil {
-		return 0, err
-	}
-	r, err := s.Exec(args...)
+	changed, err := t.engine.exec(t, query, args)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", firstLine(query), t.server.noted(err))
 	}
-	return r.RowsAffected()
+	return changed, nil
 }
 
 // Query runs a query; the caller closes the rows before the next statement.
@@ -106,7 +117,7 @@ func (t *Tx) Query(query string, args ...any) (*sql.Rows, error) {
 //
 // The rows lie in args one after the other, cols values each; a column has one Go type: string, int, int64, bool or []byte.
 // The rows of an upsert have different keys, because PostgreSQL changes no row twice in one statement.
-// Long sets may run as several statements.
+// A set may run as several statements, also as one for each row.
 func (t *Tx) ExecWide(query string, cols int, args []any) error {
 	for len(args) > 0 {
 		statement, give, used := t.engine.wide(t, query, cols, args)
@@ -132,6 +143,10 @@ func (t *Tx) Lock(query string, args []any) error {
 	}
 	return t.QueryWide(query, args, func(*sql.Rows) error { return nil })
 }
+
+// Remote reports that a statement is a trip to a server. One for many rows is then worth more than a small one for each, and with
+// SQLite it is the other way round: a statement for which that makes a difference is written twice.
+func (t *Tx) Remote() bool { return !t.engine.exclusive() }
 
 // LockTable keeps every other transaction from writing the table and from locking its rows; reading goes on. It is
 // for changes of so many rows that they cannot be locked in order, and comes before all else in its transaction.

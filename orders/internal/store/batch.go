@@ -166,9 +166,16 @@ func distinct(cmds []*command) (first, rest []*command) {
 
 // movement is how a move to a state is written: the rows change whose state is the one that their driver saw.
 type movement struct {
-	statement string
+	one, many string // statements for one row, and for those that a server is sent at once
 	columns   int
-	append    func(args []any, o *order.Order) []any
+	values    func(args []any, o *order.Order) []any
+}
+
+// append adds the values of a row: those that are set, and then which row it is.
+func (m movement) append(args []any, c *command) []any {
+	o := c.order
+	args = m.values(append(args, micro(o.ReservedAt), o.Lease.Owner, micro(o.Lease.Until)), o)
+	return append(args, string(o.ID), string(c.was))
 }
 
 // movements say what order.Order.Apply says. What others write into an order (notes, attempts) is not among the columns, and
@@ -198,44 +205,27 @@ var movements = map[order.State]movement{
 
 func moving(to order.State, own []string, values func(args []any, o *order.Order) []any) movement {
 	columns := append([]string{"reserved_at", "lease_owner", "lease_until"}, own...)
-	set := make([]string, len(columns))
+	one, many := make([]string, len(columns)), make([]string, len(columns))
 	for i, c := range columns {
-		set[i] = c + " = v." + c
+		one[i], many[i] = c+" = ?", c+" = v."+c
 	}
+	update := `UPDATE orders SET state = '` + string(to) + `', `
 	return movement{
-		statement: `WITH v (id, was, ` + strings.Join(columns, ", ") + `) AS (VALUES (rows))
-			UPDATE orders SET state = '` + string(to) + `', ` + strings.Join(set, ", ") + `
+		one: update + strings.Join(one, ", ") + ` WHERE id = ? AND state = ?`,
+		many: `WITH v (` + strings.Join(columns, ", ") + `, id, was) AS (VALUES (rows)) ` + update + strings.Join(many, ", ") + `
 			FROM v WHERE orders.id = v.id AND orders.state = v.was RETURNING orders.id`,
-		columns: 2 + len(columns),
-		append: func(args []any, o *order.Order) []any {
-			return values(append(args, micro(o.ReservedAt), o.Lease.Owner, micro(o.Lease.Until)), o)
-		},
+		columns: len(columns) + 2,
+		values:  values,
 	}
 }
 
 func moveAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
-	args := make(map[order.State][]any)
-	byID := make(map[string]*command, len(cmds))
-	for _, c := range cmds {
-		to := c.order.State
-		args[to] = movements[to].append(append(args[to], string(c.order.ID), string(c.was)), c.order)
-		byID[string(c.order.ID)] = c
+	write := moveOneByOne
+	if tx.Remote() {
+		write = moveTogether
 	}
-	if err := tx.Lock(`SELECT id FROM orders WHERE id IN (list) ORDER BY id FOR UPDATE`, ids(cmds)); err != nil {
+	if err := write(tx, cmds); err != nil {
 		return err
-	}
-	for to, args := range args {
-		err := tx.QueryRows(movements[to].statement, movements[to].columns, args, func(rows *sql.Rows) error {
-			var id string
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			byID[id].ok = true
-			return nil
-		})
-		if err != nil {
-			return err
-		}
 	}
 	var free []any
 	for _, c := range cmds {
@@ -253,6 +243,47 @@ func moveAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
 		}
 	}
 	return tx.QueryWide(`DELETE FROM idempotency_keys WHERE key IN (list) RETURNING key`, free, func(*sql.Rows) error { return nil })
+}
+
+func moveOneByOne(tx *db.Tx, cmds []*command) error {
+	var args []any
+	for _, c := range cmds {
+		m := movements[c.order.State]
+		args = m.append(args[:0], c)
+		n, err := tx.Exec(m.one, args...)
+		if err != nil {
+			return err
+		}
+		c.ok = n > 0
+	}
+	return nil
+}
+
+func moveTogether(tx *db.Tx, cmds []*command) error {
+	args := make(map[order.State][]any)
+	byID := make(map[string]*command, len(cmds))
+	for _, c := range cmds {
+		to := c.order.State
+		args[to] = movements[to].append(args[to], c)
+		byID[string(c.order.ID)] = c
+	}
+	if err := tx.Lock(`SELECT id FROM orders WHERE id IN (list) ORDER BY id FOR UPDATE`, ids(cmds)); err != nil {
+		return err
+	}
+	for to, args := range args {
+		err := tx.QueryRows(movements[to].many, movements[to].columns, args, func(rows *sql.Rows) error {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			byID[id].ok = true
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func ids(cmds []*command) []any {
