@@ -3,6 +3,7 @@ package test
 import (
 	"encoding/json"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,9 +25,9 @@ type repairs struct {
 }
 
 // repair runs verify --repair, and with yes performs what it proposes.
-func (s *shop) repair(t *testing.T, yes bool) (r repairs, code int) {
+func (s *shop) repair(t *testing.T, yes bool, more ...string) (r repairs, code int) {
 	t.Helper()
-	args := []string{"verify", "--json", "--repair"}
+	args := append([]string{"verify", "--json", "--repair"}, more...)
 	if yes {
 		args = append(args, "--yes", "--actor", "ada", "--inventory-at", s.process("inventory").URL, "--payments-at", s.process("payments").URL)
 	}
@@ -187,6 +188,62 @@ func TestWhatIsOnItsWayIsNotRepaired(t *testing.T) {
 	if o := s.ends(t, b.OrderID); o.Status != "confirmed" {
 		t.Errorf("the pending order: %v", o)
 	}
+	s.settles(t)
+	s.close(t)
+}
+
+// TestOrdersFromAnOldBackupAreNotRepairedAway gives Orders back what it had some orders ago, lets it go on, and looks that nobody takes
+// the customers' units and money for nobody's.
+func TestOrdersFromAnOldBackupAreNotRepairedAway(t *testing.T) {
+	t.Parallel()
+	s := oneProcess(t, 50)
+	place := func() {
+		t.Helper()
+		want(t, s.place(t, "", paid(visa, one)), http.StatusCreated, "")
+	}
+	// The files of a program that has ended are whole.
+	orders := filepath.Join(s.data, "orders.db")
+	carry := func(from, to string) {
+		t.Helper()
+		s.close(t)
+		if text, err := os.ReadFile(from); err != nil || os.WriteFile(to, text, 0o600) != nil {
+			t.Fatalf("copy %s to %s: %v", from, to, err)
+		}
+		s.start(t)
+	}
+	place()
+	backup := filepath.Join(t.TempDir(), "orders.db")
+	carry(orders, backup)
+	place()
+	place()
+	s.settles(t)
+	carry(backup, orders)
+	left := func(when string) {
+		t.Helper()
+		r, code := s.repair(t, true)
+		for _, x := range r.Repairs {
+			if x.Outcome != "left" || !strings.Contains(x.Detail, "old backup") {
+				t.Errorf("%s: %+v", when, x)
+			}
+		}
+		if code != 1 || len(r.Repairs) != 4 {
+			t.Errorf("%s: exit %d, %+v; want the units and the money of two orders left alone", when, code, r.Repairs)
+		}
+	}
+	left("after the restore")
+	place()
+	left("when orders have gone on")
+	s.hasAvailable(t, book, 50-4)
+	r, code := s.repair(t, true, "--forgotten")
+	for _, x := range r.Repairs {
+		if x.Outcome != "done" {
+			t.Errorf("when it is certain: %+v", x)
+		}
+	}
+	if code != 0 || len(r.Repairs) != 4 {
+		t.Errorf("when it is certain: exit %d, %+v", code, r.Repairs)
+	}
+	s.hasAvailable(t, book, 50-2)
 	s.settles(t)
 	s.close(t)
 }

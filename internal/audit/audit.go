@@ -71,6 +71,7 @@ type Repair struct {
 	Context string // whose contract does it
 	Of      string // the id of the order or the event
 	Unknown bool   // Orders knows of no order with this id
+	After   string // with Unknown: the order before it, by id, that Orders knows; "" if there is none
 }
 
 // Do names what a repair does. The list is closed.

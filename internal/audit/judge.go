@@ -21,6 +21,9 @@ type book struct {
 	claims []Claim
 }
 
+// ofOrders reports whether Orders says it.
+func (c Claim) ofOrders() bool { return c.What <= OrderReturned }
+
 // judge compares all that is said about one order, by contexts that between them state what is in said.
 func judge(claims []Claim, said map[What]bool) []Violation {
 	v := verdict{id: claims[0].Order, said: said, money: []book{{name: "our books"}, {name: "the provider's record"}}}

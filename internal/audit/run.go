@@ -17,6 +17,29 @@ type Report struct {
 	OnItsWay   []Waiting                   `json:"onItsWay"`   // by rule; never nil
 	Violations []Violation                 `json:"violations"` // by rule, then by detail; never nil
 	Passes     int                         `json:"passes"`     // how often the records were read
+
+	Newest string `json:"-"` // the last order, by id, that Orders knows
+}
+
+// Forgotten are ids for which units or money are held, that Orders does not know, and of which it may have known: several in a row without
+// one between them that it knows, or newer than all that it knows. Ids are in the order in which orders were placed, and an order is
+// written before anything is held for it; so one that nobody knows is a stray, and many in a row are the mark of an Orders
+// that was restored from an old backup, which may have gone on since.
+func (r Report) Forgotten() []string {
+	rows := map[string][]string{} // by the order before them
+	for _, v := range r.Violations {
+		if x := v.Repair; x.Unknown && !slices.Contains(rows[x.After], x.Of) {
+			rows[x.After] = append(rows[x.After], x.Of)
+		}
+	}
+	var all []string
+	for after, ids := range rows {
+		if len(ids) > 1 || after == r.Newest {
+			all = append(all, ids...)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // pauses lie between the passes: five passes over three seconds. A step of an order takes milliseconds, a step that
@@ -47,7 +70,7 @@ func Run(ctx context.Context, open func(context.Context) ([]Source, error)) (Rep
 		}
 		broken = f.broken
 		if waits := f.onItsWay(); len(broken)+len(waits) == 0 || pass == len(pauses) {
-			return Report{OK: len(broken) == 0, Counts: counts, OnItsWay: waits, Violations: list(broken), Passes: pass + 1}, nil
+			return Report{OK: len(broken) == 0, Counts: counts, OnItsWay: waits, Violations: list(broken), Passes: pass + 1, Newest: f.newest}, nil
 		}
 		select {
 		case <-time.After(pauses[pass]):
@@ -62,6 +85,7 @@ type findings struct {
 	now     time.Time
 	broken  map[string]*breaches
 	waiting map[string]*waiting
+	newest  string // the last order so far, by id, that Orders knows
 }
 
 // mostNamed bounds the violations of one rule that are named; the others are counted. It is ten times what one process can have
@@ -153,7 +177,16 @@ func once(ctx context.Context, open func(context.Context) ([]Source, error), now
 		}
 	}
 	err = join(ctx, sources, func(claims []Claim) {
-		found.add(judge(claims, said))
+		all := judge(claims, said)
+		for i := range all {
+			if all[i].Repair.Unknown {
+				all[i].Repair.After = found.newest
+			}
+		}
+		found.add(all)
+		if slices.ContainsFunc(claims, Claim.ofOrders) {
+			found.newest = claims[0].Order
+		}
 	})
 	if err != nil {
 		return nil, nil, err

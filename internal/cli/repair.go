@@ -20,6 +20,7 @@ import (
 type repairing struct {
 	Repair      bool   `help:"Propose the safe repairs of what is broken."`
 	Yes         bool   `help:"With --repair: perform them, through the contracts of the servers."`
+	Forgotten   bool   `help:"With --repair: also units and money of several orders in a row that Orders does not know, or newer ones than it knows. Only if it is certain that Orders was not restored from an old backup."`
 	Actor       string `placeholder:"NAME" help:"With --yes: who does it, for the trail. Default: the user of this system."`
 	InventoryAt string `name:"inventory-at" placeholder:"URL" help:"With --yes: the server that answers REST for Inventory, if not --url."`
 	PaymentsAt  string `name:"payments-at" placeholder:"URL" help:"With --yes: the server that answers REST for Payments, likewise."`
@@ -29,6 +30,8 @@ func (c *repairing) check(watching bool) error {
 	switch {
 	case c.Yes && !c.Repair:
 		return usage("--yes goes with --repair")
+	case c.Forgotten && !c.Repair:
+		return usage("--forgotten goes with --repair")
 	case c.Repair && watching:
 		return usage("--repair does not go with --watch: a person looks at each repair")
 	}
@@ -51,17 +54,37 @@ type repair struct {
 // ended reports whether nothing is left to do.
 func (r repair) ended() bool { return r.Outcome == "done" || r.Outcome == "nothing_to_do" }
 
-// proposed are the repairs of what a report found broken, each once.
-func proposed(r audit.Report) []repair {
+// proposed are the repairs of what a report found broken, each once. Orders that it may be Orders which forgot them are left alone, unless those
+// are to be repaired too.
+func proposed(r audit.Report, forgotten bool) []repair {
 	all := []repair{}
 	seen := map[audit.Repair]bool{}
+	var leave []string
+	if !forgotten {
+		leave = r.Forgotten()
+	}
 	for _, v := range r.Violations {
-		if x := v.Repair; x.Do != "" && !seen[x] {
-			seen[x] = true
-			all = append(all, repair{Repair: x.Do, Context: x.Context, ID: x.Of, Rule: v.Rule, Reason: v.Detail, Outcome: "proposed", unknown: x.Unknown})
+		x := v.Repair
+		if x.Do == "" || seen[x] {
+			continue
 		}
+		seen[x] = true
+		p := repair{Repair: x.Do, Context: x.Context, ID: x.Of, Rule: v.Rule, Reason: v.Detail, Outcome: "proposed", unknown: x.Unknown}
+		if _, mayBe := slices.BinarySearch(leave, x.Of); mayBe && x.Unknown {
+			p.Outcome, p.Detail = "left", forgot(x.After)
+		}
+		all = append(all, p)
 	}
 	return all
+}
+
+// forgot says why units and money that nobody seems to own are left alone.
+func forgot(after string) string {
+	where := "after order " + after
+	if after == "" {
+		where = "before all others"
+	}
+	return "Orders knows no order " + where + " where others hold for some: was it restored from an old backup? If it is certain that it was not, say --forgotten"
 }
 
 // operator is who runs this program.
@@ -203,7 +226,7 @@ func (p *repairer) ask(r repair, method, path string) error {
 
 // repair shows the repairs of what was found, and performs them if it is told to.
 func (s *session) repair(c *repairing, found audit.Report) error {
-	all := proposed(found)
+	all := proposed(found, c.Forgotten)
 	if c.Yes && len(all) > 0 {
 		p, err := s.repairer(c)
 		if err != nil {
@@ -213,7 +236,9 @@ func (s *session) repair(c *repairing, found audit.Report) error {
 			if s.ctx.Err() != nil {
 				break // the others stay proposed
 			}
-			all[i] = p.perform(r)
+			if r.Outcome == "proposed" {
+				all[i] = p.perform(r)
+			}
 		}
 	}
 	if err := s.printRepairs(found, all); err != nil {

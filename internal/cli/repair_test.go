@@ -85,7 +85,7 @@ func TestRepairLeavesWhatHasComeAlive(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := p.perform(proposed(audit.Report{Violations: []audit.Violation{{Rule: "a_rule", Detail: strings.Repeat("é", maxReason), Repair: tt.repair}}})[0])
+			r := p.perform(proposed(audit.Report{Violations: []audit.Violation{{Rule: "a_rule", Detail: strings.Repeat("é", maxReason), Repair: tt.repair}}}, true)[0])
 			if got := r.Outcome + ": " + r.Detail; !strings.HasPrefix(got, tt.outcome) || r.ended() != (r.Outcome == "done") {
 				t.Errorf("%q, want %q", got, tt.outcome)
 			}
@@ -118,11 +118,11 @@ func TestRepairsAreProposed(t *testing.T) {
 		{Rule: audit.MoneyHasLiveOrder, Detail: "the provider's", Repair: audit.Repair{Do: audit.VoidPayment, Context: "payments", Of: "o1"}},
 		{Rule: "on_hand_is_sum_of_movements", Detail: "count it"},
 	}}
-	got := proposed(found)
+	got := proposed(found, false)
 	if len(got) != 1 || got[0].Reason != "ours" || got[0].Outcome != "proposed" {
 		t.Errorf("%+v", got)
 	}
-	for _, args := range []string{"--yes", "--repair --watch"} {
+	for _, args := range []string{"--yes", "--forgotten", "--repair --watch"} {
 		if r := do(t, sound(), "", append([]string{"verify"}, strings.Fields(args)...)...); r.code != exitUsage || r.out != "" {
 			t.Errorf("%s: %+v", args, r)
 		}
