@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Build makes packages of this module as the images have them, static, in dir.
@@ -111,6 +112,26 @@ func (p *Program) Resident() int64 {
 	}
 	return 0
 }
+
+// CPU is the time that the program has had of a CPU so far; 0 where the system does not say.
+func (p *Program) CPU() time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	// The name, in brackets, may hold anything; after it come the state and numbers, of which the 12th and 13th are ticks in user and in kernel mode.
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseInt(fields[11], 10, 64)
+	kernel, _ := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+kernel) * (time.Second / ticks)
+}
+
+// ticks a second are what Linux counts times of programs in, on every architecture that Go has.
+const ticks = 100
 
 // Verify proves the promises on what a run has left, and returns the last line of what it says.
 func Verify(settings []string, program, data string) (string, error) {

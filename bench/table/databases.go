@@ -210,6 +210,7 @@ func (b *bench) topologies() error {
 				}
 			}
 			s := orders(door, 1000, 1, false)
+			s.by = all
 			if _, err := b.shoot(f.name, s, true); err != nil {
 				return err
 			}
@@ -228,9 +229,12 @@ func (b *bench) topologies() error {
 			if memory > 0 {
 				b.note("memory of all programs: "+f.name, "MB", float64(memory)/(1<<20))
 			}
-			for _, p := range all {
+			if caller := all["Orders"]; caller != nil {
+				_ = caller.Stop() // first, and again below, where it says how
+			}
+			for who, p := range all {
 				if err := p.Stop(); err != nil {
-					return fmt.Errorf("%s does not end well: %w", f.name, err)
+					return fmt.Errorf("%s: %s does not end well: %w", f.name, who, err)
 				}
 			}
 		}
@@ -250,51 +254,45 @@ type form struct {
 	settings           []string
 }
 
-// form starts one, and returns where orders and stock are.
-func (b *bench) form(f form, broker string) (door, shelf string, all []*programs.Program, err error) {
+// form starts one, and returns where orders and stock are, and its programs by name.
+func (b *bench) form(f form, broker string) (door, shelf string, all map[string]*programs.Program, err error) {
 	if f.scheme == "" {
 		p, err := b.serve(f.data, f.settings...)
 		if err != nil {
 			return "", "", nil, err
 		}
-		return p.URL, p.URL, []*programs.Program{p}, nil
-	}
-	at := func(programs []*programs.Program) string {
-		var hosts []string
-		for _, p := range programs {
-			if f.scheme == "http" {
-				hosts = append(hosts, host(p.URL))
-			} else {
-				hosts = append(hosts, p.GRPC)
-			}
-		}
-		return f.scheme + "://" + strings.Join(hosts, ",")
+		return p.URL, p.URL, map[string]*programs.Program{"the process": p}, nil
 	}
 	settings := append([]string{"BROKER_URL=" + broker}, f.settings...)
-	service := func(name string, more ...string) (*programs.Program, error) {
+	all = map[string]*programs.Program{}
+	service := func(program, name string, more ...string) (address string, err error) {
 		args := append([]string{"--data", b.at(f.data), "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0"}, more...)
-		p, err := b.start(settings, name, args...)
-		if err == nil {
-			all = append(all, p)
+		p, err := b.start(settings, program, args...)
+		if err != nil {
+			return "", err
 		}
-		return p, err
+		all[name] = p
+		if f.scheme == "http" {
+			return host(p.URL), nil
+		}
+		return p.GRPC, nil
 	}
-	for range f.replicas {
-		if _, err := service("inventory"); err != nil {
+	var shelves []string
+	for i := range f.replicas {
+		at, err := service("inventory", fmt.Sprintf("Inventory %d", i+1))
+		if err != nil {
 			return "", "", nil, err
 		}
+		shelves = append(shelves, at)
 	}
-	shelves := all
-	payments, err := service("payments")
+	payments, err := service("payments", "Payments")
 	if err != nil {
 		return "", "", nil, err
 	}
-	o, err := service("orders", "--inventory-url", at(shelves), "--payments-url", at([]*programs.Program{payments}))
-	if err != nil {
+	if _, err := service("orders", "Orders", "--inventory-url", f.scheme+"://"+strings.Join(shelves, ","), "--payments-url", f.scheme+"://"+payments); err != nil {
 		return "", "", nil, err
 	}
-	slices.Reverse(all) // callers end before those that they call
-	return o.URL, shelves[0].URL, all, nil
+	return all["Orders"].URL, all["Inventory 1"].URL, all, nil
 }
 
 // groups measures what SQLite alone allows: an order's three rows in a transaction with others, synced to disk.

@@ -3,10 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/orderkeep/orderkeep/bench/programs"
 	"github.com/orderkeep/orderkeep/internal/load"
 )
 
@@ -45,9 +48,10 @@ type shots struct {
 	url    string
 	want   int // the status of an answer that is wanted
 	next   func(n uint64, buf []byte) []byte
-	judge  func(body []byte) bool // nil: the status says all
-	rate   float64                // 0: a closed loop
-	number uint64                 // of the next request
+	judge  func(body []byte) bool       // nil: the status says all
+	rate   float64                      // 0: a closed loop
+	number uint64                       // of the next request
+	by     map[string]*programs.Program // who answers, by name: their CPU is counted
 }
 
 // shoot measures once, and adds the rate to a series, unless it only warms up.
@@ -64,9 +68,17 @@ func (b *bench) shoot(name string, s *shots, warm bool) (*load.Result, error) {
 	if warm {
 		r.Duration = b.time / 4
 	}
+	before := map[string]time.Duration{}
+	for who, p := range s.by {
+		before[who] = p.CPU()
+	}
 	got, err := r.Do(b.ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	used := map[string]time.Duration{}
+	for who, p := range s.by {
+		used[who] = p.CPU() - before[who]
 	}
 	if err := b.ctx.Err(); err != nil {
 		return nil, err
@@ -85,6 +97,11 @@ func (b *bench) shoot(name string, s *shots, warm bool) (*load.Result, error) {
 	for outcome, n := range got.Outcomes {
 		if outcome != "" {
 			k.outcomes[outcome] += n
+		}
+	}
+	for _, who := range slices.Sorted(maps.Keys(used)) {
+		if used[who] > 0 {
+			b.note(name+": CPU of "+who+" for one", "µs", float64(used[who]/time.Microsecond)/float64(got.Served))
 		}
 	}
 	return got, nil
