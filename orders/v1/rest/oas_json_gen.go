@@ -2221,7 +2221,7 @@ func (s *TimelineEntry) Encode(e *jx.Encoder) {
 func (s *TimelineEntry) encodeFields(e *jx.Encoder) {
 	{
 		e.FieldStart("at")
-		json.EncodeDateTime(e, s.At)
+		json.EncodeTimeFormat(e, s.At, "2006-01-02T15:04:05.999999Z07:00")
 	}
 	{
 		e.FieldStart("what")
@@ -2253,7 +2253,7 @@ func (s *TimelineEntry) Decode(d *jx.Decoder) error {
 		case "at":
 			requiredBitSet[0] |= 1 << 0
 			if err := func() error {
-				v, err := json.DecodeDateTime(d)
+				v, err := json.DecodeTimeFormat(d, "2006-01-02T15:04:05.999999Z07:00")
 				s.At = v
 				if err != nil {
 					return err

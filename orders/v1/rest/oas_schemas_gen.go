@@ -1500,6 +1500,7 @@ func (*Timeline) getOrderTimelineRes() {}
 
 // Ref: #/components/schemas/TimelineEntry
 type TimelineEntry struct {
+	// To the microsecond.
 	At time.Time `json:"at"`
 	// Such as `placed`, `reserved`, `authorized`, `confirmed`, `rejected`, `cancelled`, `stock_released`,
 	// `payment_voided`.

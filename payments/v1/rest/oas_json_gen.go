@@ -42,12 +42,12 @@ func (s *Attempt) encodeFields(e *jx.Encoder) {
 	}
 	{
 		e.FieldStart("startedAt")
-		json.EncodeDateTime(e, s.StartedAt)
+		json.EncodeTimeFormat(e, s.StartedAt, "2006-01-02T15:04:05.999999Z07:00")
 	}
 	{
 		if s.EndedAt.Set {
 			e.FieldStart("endedAt")
-			s.EndedAt.Encode(e, json.EncodeDateTime)
+			s.EndedAt.Encode(e, json.NewTimeEncoder("2006-01-02T15:04:05.999999Z07:00"))
 		}
 	}
 }
@@ -115,7 +115,7 @@ func (s *Attempt) Decode(d *jx.Decoder) error {
 		case "startedAt":
 			requiredBitSet[0] |= 1 << 4
 			if err := func() error {
-				v, err := json.DecodeDateTime(d)
+				v, err := json.DecodeTimeFormat(d, "2006-01-02T15:04:05.999999Z07:00")
 				s.StartedAt = v
 				if err != nil {
 					return err
@@ -127,7 +127,7 @@ func (s *Attempt) Decode(d *jx.Decoder) error {
 		case "endedAt":
 			if err := func() error {
 				s.EndedAt.Reset()
-				if err := s.EndedAt.Decode(d, json.DecodeDateTime); err != nil {
+				if err := s.EndedAt.Decode(d, json.NewTimeDecoder("2006-01-02T15:04:05.999999Z07:00")); err != nil {
 					return err
 				}
 				return nil
@@ -561,14 +561,14 @@ func (o *OptDateTime) Decode(d *jx.Decoder, format func(*jx.Decoder) (time.Time,
 // MarshalJSON implements stdjson.Marshaler.
 func (s OptDateTime) MarshalJSON() ([]byte, error) {
 	e := jx.Encoder{}
-	s.Encode(&e, json.EncodeDateTime)
+	s.Encode(&e, json.NewTimeEncoder("2006-01-02T15:04:05.999999Z07:00"))
 	return e.Bytes(), nil
 }
 
 // UnmarshalJSON implements stdjson.Unmarshaler.
 func (s *OptDateTime) UnmarshalJSON(data []byte) error {
 	d := jx.DecodeBytes(data)
-	return s.Decode(d, json.DecodeDateTime)
+	return s.Decode(d, json.NewTimeDecoder("2006-01-02T15:04:05.999999Z07:00"))
 }
 
 // Encode encodes int64 as json.

@@ -16,9 +16,11 @@ type Attempt struct {
 	Result      AttemptResult `json:"result"`
 	AmountMinor int64         `json:"amountMinor"`
 	// Why it is unknown or was declined, as a short code.
-	Error     OptString   `json:"error"`
-	StartedAt time.Time   `json:"startedAt"`
-	EndedAt   OptDateTime `json:"endedAt"`
+	Error OptString `json:"error"`
+	// To the microsecond.
+	StartedAt time.Time `json:"startedAt"`
+	// To the microsecond.
+	EndedAt OptDateTime `json:"endedAt"`
 }
 
 // GetStep returns the value of Step.
