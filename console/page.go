@@ -306,7 +306,7 @@ func tone(word string) string {
 		return "good"
 	case "pending", "undoing", "unknown", "started", "capturing", "voiding", "refunding", "degraded", "half-open", "draining", "unavailable":
 		return "warn"
-	case "rejected", "declined", "open", "not_ready", "failed", "absent":
+	case "rejected", "declined", "open", "not_ready", "failed", "absent", "missing":
 		return "bad"
 	}
 	return "plain"
