@@ -25,7 +25,7 @@ test: ## run all tests
 	go test ./...
 
 faults: ## break everything around Orderkeep under load, and look what is left; LONG=1 takes an hour
-	FAULTS=1 go test -count=1 -timeout 90m -v -run '$(RUN)' ./test/faults
+	FAULTS=1 go test -count=1 -parallel 3 -timeout 90m -v -run '$(RUN)' ./test/faults
 
 mutants: ## build bugs in, one at a time, and show that each is caught
 	ORDERKEEP_MUTANTS=1 go test -count=1 -timeout 60m -v -run MutantsAreCaught ./test/mutants

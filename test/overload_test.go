@@ -47,6 +47,11 @@ func TestOrdersAreTurnedAwayBeforeTheQueueMakesAllLate(t *testing.T) {
 		buyers.Go(func() { answers[i], failures[i] = s.try(http.MethodPost, "/v1/orders", paid(visa, one)) })
 	}
 	stage.Eventually(t, "the queue is long", func() bool { return s.figure(t, `orderkeep_backlog_seconds{context="orders"}`) > 0.2 })
+	again := s.place(t, "before", paid(visa, one))
+	want(t, again, http.StatusCreated, "")
+	if !again.replayed() || again.OrderID != before.OrderID {
+		t.Errorf("a key that has its answer got %v", again)
+	}
 	for _, key := range []string{"late", "later", "late"} {
 		a := s.place(t, key, paid(visa, one))
 		want(t, a, http.StatusServiceUnavailable, "overloaded")

@@ -168,7 +168,7 @@ type turn struct {
 }
 
 // splits are the rounds of the split lab: with which broker, and for how long. RabbitMQ has what is its own, and less time.
-var splits = []turn{{"nats", 35 * time.Second}, {"rabbitmq", 20 * time.Second}}
+var splits = []turn{{"nats", 30 * time.Second}, {"rabbitmq", 15 * time.Second}}
 
 // TestSplit is each context as the program of its own, and every way between them bad; once with each broker, or all the time with the one that is set.
 func TestSplit(t *testing.T) {

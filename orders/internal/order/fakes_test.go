@@ -46,18 +46,36 @@ func (m *memory) Begin(_ context.Context, o *Order) (existing *Order, err error)
 	if before, _ := m.chaos("begin"); before != nil {
 		return nil, before
 	}
-	if id, ok := m.keys[o.Key]; ok && o.Key != "" {
-		e := m.orders[id]
-		if e.Payload != o.Payload {
-			return nil, ErrReused
-		}
-		return &e, nil
+	if existing, err = m.known(o); existing != nil || err != nil {
+		return existing, err
 	}
 	if o.Key != "" {
 		m.keys[o.Key] = o.ID
 	}
 	m.orders[o.ID] = *o
 	return nil, nil
+}
+
+// known is with the lock.
+func (m *memory) known(o *Order) (existing *Order, err error) {
+	id, ok := m.keys[o.Key]
+	if !ok || o.Key == "" {
+		return nil, nil
+	}
+	e := m.orders[id]
+	if e.Payload != o.Payload {
+		return nil, ErrReused
+	}
+	return &e, nil
+}
+
+func (m *memory) Known(_ context.Context, o *Order) (existing *Order, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if before, _ := m.chaos("known"); before != nil {
+		return nil, before
+	}
+	return m.known(o)
 }
 
 func (m *memory) Move(ctx context.Context, o *Order, mv Move) (ok bool, err error) {

@@ -41,6 +41,24 @@ func TestOrdersAreTurnedAwayBeforeAnythingIsWritten(t *testing.T) {
 	if r := mustPlace(t, s, p); r.Order.State != Confirmed || r.Replayed {
 		t.Errorf("under the key of one that was turned away it is %s, replayed %v", r.Order.State, r.Replayed)
 	}
+	free, paid = crowded+1, crowded+1
+	// A key that has its answer gets it, however many come.
+	if r := mustPlace(t, s, p); r.Order.State != Confirmed || !r.Replayed {
+		t.Errorf("a repeat is %s, replayed %v; want the stored answer", r.Order.State, r.Replayed)
+	}
+	other := placement(1, 600)
+	other.Key = p.Key
+	if _, err := s.Place(t.Context(), other); !errors.Is(err, ErrReused) {
+		t.Errorf("another order under its key: %v, want ErrReused", err)
+	}
+	s.store.chaos = func(call string) (before, after error) {
+		if call == "known" {
+			before = errLost
+		}
+		return before, nil
+	}
+	turnedAway(p) // nobody can say whether it has one
+	s.store.chaos = calm
 	free, paid = 0, 0
 	mustPlace(t, s, placement(1, 0)) // sold out, and remembered
 	free = time.Hour

@@ -13,6 +13,9 @@ type Store interface {
 	// Begin records a new order in its state, Pending or Rejected, with its key and the event that its state calls for. If
 	// the key was used before it returns that order instead, or ErrReused if its payload was another.
 	Begin(ctx context.Context, o *Order) (existing *Order, err error)
+	// Known is what Begin would return of a key that was used before, and nil of another, without recording anything and without waiting
+	// for those who do.
+	Known(ctx context.Context, o *Order) (existing *Order, err error)
 	// Move changes o's state from the one that it has to m.To, with all that m says, and publishes the event that the
 	// new state calls for. It reports false, and changes nothing, if the order has another state by now.
 	Move(ctx context.Context, o *Order, m Move) (bool, error)

@@ -107,7 +107,7 @@ type Result struct {
 // Place takes an order and drives it to its end, or until the budget is spent. The caller's going away does not stop it.
 //
 // Errors: Invalid for a placement that can never be taken; ErrReused and ErrInFlight about its key; Unavailable, with
-// nothing taken and the key as it was, when too many orders come (ErrOverloaded), the order cannot be recorded or Inventory does not answer.
+// nothing taken and the key as it was, when too many orders come (ErrOverloaded; a key that has its answer gets it then too), the order cannot be recorded or Inventory does not answer.
 func (s *Service) Place(ctx context.Context, p Placement) (Result, error) {
 	now := s.now()
 	o, err := New(p, now)
@@ -125,8 +125,7 @@ func (s *Service) Place(ctx context.Context, p Placement) (Result, error) {
 		o.Lease = Lease{Owner: s.cfg.Owner, Until: now.Add(s.cfg.Lease)}
 	}
 	if s.cfg.Backlog(o.Paid()) > crowded {
-		s.cfg.Overloaded.Inc()
-		return Result{}, overloaded()
+		return s.turnAway(ctx, o)
 	}
 	// Without a deadline: a Begin whose outcome nobody waited for would be an order that its caller was told is none.
 	existing, err := s.store.Begin(ctx, o)
@@ -157,6 +156,26 @@ func (s *Service) Place(ctx context.Context, p Placement) (Result, error) {
 // end, so that one which is let in has its answer within about half a second, also while far more come than can be taken. It is a
 // dozen full transactions on a disk that syncs in a few milliseconds: turning away sooner would leave them less than full.
 const crowded = 150 * time.Millisecond
+
+// lookupTime bounds what turning away may take. Looking a key up takes microseconds in a file, a millisecond on a server that is well.
+const lookupTime = 50 * time.Millisecond
+
+// turnAway refuses an order that would wait for too long, unless its key has an answer already: to give that takes a look, and no turn in
+// the queue, and who repeats under overload has mostly waited once. Where looking is slow too, nobody waits for it.
+func (s *Service) turnAway(ctx context.Context, o *Order) (Result, error) {
+	if o.Key != "" {
+		ctx, cancel := context.WithTimeout(ctx, lookupTime)
+		defer cancel()
+		switch existing, err := s.store.Known(ctx, o); {
+		case errors.Is(err, ErrReused):
+			return Result{}, err
+		case err == nil && existing != nil:
+			return s.replay(existing)
+		}
+	}
+	s.cfg.Overloaded.Inc()
+	return Result{}, overloaded()
+}
 
 // overloaded spreads those that are turned away over two seconds, so that they do not come back together.
 func overloaded() error {

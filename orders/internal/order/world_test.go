@@ -343,6 +343,11 @@ func (r *replica) Begin(_ context.Context, o *Order) (existing *Order, err error
 	return existing, errors.Join(err, failed)
 }
 
+// Known is of a service that turns orders away, which none here does.
+func (r *replica) Known(ctx context.Context, o *Order) (*Order, error) {
+	return r.world.store.Known(ctx, o)
+}
+
 func (r *replica) Move(_ context.Context, o *Order, m Move) (ok bool, err error) {
 	w := r.world
 	was := *o

@@ -6,10 +6,12 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"embed"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/db"
@@ -83,6 +85,21 @@ func (s *Store) Begin(ctx context.Context, o *order.Order) (*order.Order, error)
 		s.Appended()
 	}
 	return nil, nil
+}
+
+// Known implements order.Store.
+func (s *Store) Known(ctx context.Context, o *order.Order) (*order.Order, error) {
+	var h held
+	err := s.db.QueryRow(ctx, `SELECT payload, order_id FROM idempotency_keys WHERE key = $1`, o.Key).Scan(&h.payload, &h.order)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("look up a key: %w", err)
+	case !bytes.Equal(h.payload, o.Payload[:]):
+		return nil, order.ErrReused
+	}
+	return s.Get(ctx, h.order)
 }
 
 // Move implements order.Store.

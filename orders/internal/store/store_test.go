@@ -194,6 +194,17 @@ func TestKeyBelongsToOneOrder(t *testing.T) {
 		if _, err := s.Begin(t.Context(), other); !errors.Is(err, order.ErrReused) {
 			t.Errorf("another payload: got %v, want ErrReused", err)
 		}
+		for _, k := range []struct {
+			key     string
+			payload order.Hash
+			id      order.ID
+			err     error
+		}{{"key-1", orders[0].Payload, began, nil}, {"key-1", other.Payload, "", order.ErrReused}, {"key-2", other.Payload, "", nil}} {
+			known, err := s.Known(t.Context(), &order.Order{Key: k.key, Payload: k.payload})
+			if !errors.Is(err, k.err) || (known == nil) != (k.id == "") || known != nil && known.ID != k.id {
+				t.Errorf("what is known of %s is %v, %v; want order %q, %v", k.key, known, err, k.id, k.err)
+			}
+		}
 		first, err := s.Get(t.Context(), began)
 		if err != nil {
 			t.Fatal(err)
