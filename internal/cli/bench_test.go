@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"github.com/orderkeep/orderkeep/internal/fault"
 )
 
 // The shares of a mix are those asked for, also within the few orders of a short run, and do not depend on each other.
@@ -72,6 +74,32 @@ func TestLoadRepeatsOneBlockAtMost(t *testing.T) {
 	}
 	if len(shop.orders) != 2*block+90 {
 		t.Errorf("%d orders are there", len(shop.orders))
+	}
+}
+
+// What a server that is full turns away is sent again, under its key, until it is there.
+func TestLoadSendsAgainWhatWasTurnedAway(t *testing.T) {
+	t.Parallel()
+	shop := newShop()
+	url := shop.serve(t)
+	turned := map[string]bool{}
+	shop.fail = func(key string) error {
+		if n := strings.TrimPrefix(key, "load-"); strings.HasSuffix(n, "7") && !turned[key] {
+			turned[key] = true
+			return fault.New(fault.Unavailable, "overloaded", "Try again.")
+		}
+		return nil
+	}
+	r := do(t, nil, "", "bench", "load", "--url", url, "--yes", "--skus", "7", "--orders", "100")
+	if r.code != exitOK || len(turned) != 10 || len(shop.orders) != 100 {
+		t.Errorf("%+v: %d turned away, %d orders are there", r, len(turned), len(shop.orders))
+	}
+	shop.fail = func(string) error {
+		return fault.New(fault.Invalid, "idempotency_key_reused", "Another order has this key.") // a load with other lines than the one before
+	}
+	r = do(t, nil, "", "bench", "load", "--url", url, "--yes", "--skus", "7", "--orders", "101")
+	if r.code != exitFailed || !strings.Contains(r.errout, "an order was refused") || !strings.Contains(r.errout, "idempotency_key_reused") {
+		t.Errorf("%+v", r)
 	}
 }
 
