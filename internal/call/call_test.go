@@ -151,6 +151,43 @@ func TestRetryBudget(t *testing.T) {
 	})
 }
 
+// The share is one of all calls under way, also of those that go well.
+func TestRetryBudgetCountsWhatGoesWell(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const well, failing = 90, 9 // one less than opens the breaker
+		type bad struct{}
+		var repeats atomic.Int64
+		var running sync.WaitGroup
+		_, conn := inventory(func(ctx context.Context, _ string) error {
+			if ctx.Value(bad{}) == nil {
+				time.Sleep(2 * time.Second)
+				return nil
+			}
+			if ctx.Value(bad{}).(*atomic.Int64).Add(1) == 1 {
+				return errDown
+			}
+			repeats.Add(1)
+			time.Sleep(time.Second) // all of them are under way at once
+			return nil
+		})
+		for range well {
+			running.Go(func() { _ = conn.Invoke(t.Context(), reserve, nil, nil) })
+		}
+		for range failing {
+			running.Go(func() {
+				if err := conn.Invoke(context.WithValue(t.Context(), bad{}, new(atomic.Int64)), reserve, nil, nil); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		running.Wait()
+		if n := repeats.Load(); n != failing {
+			t.Errorf("%d were repeated, want all %d", n, failing)
+		}
+	})
+}
+
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
 	t.Run("end an attempt that hangs, as unavailable", func(t *testing.T) {

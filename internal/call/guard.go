@@ -24,6 +24,7 @@ type guard struct {
 	gate, rate circuitbreaker.CircuitBreaker[any]
 	seats      bulkhead.Bulkhead[any]
 	retry      failsafe.Executor[any] // nil if the method is not repeatable
+	budget     spender                // of the repeats
 	log        *slog.Logger
 	figures    *figures
 	inFlight   atomic.Int64
@@ -31,6 +32,12 @@ type guard struct {
 	stranger   atomic.Bool           // the peer did not speak the contract when it was asked last
 	cuts       atomic.Uint64         // times that the peer was found cut off
 	failed     atomic.Pointer[error] // why the last call failed that counts as the peer's failure
+}
+
+// spender is what failsafe-go's budget counts the calls under way with.
+type spender interface {
+	RecordExecution()
+	ReleaseExecution()
 }
 
 // refusal marks an error that the guard made itself: the peer was not asked.
@@ -58,12 +65,13 @@ func newGuard(p Policy, log *slog.Logger, m *telemetry.Metrics) *guard {
 		OnOpen(func(circuitbreaker.StateChangedEvent) { g.gate.Open() }).Build()
 	g.figures = newFigures(g, m)
 	if p.Attempts > 1 {
+		repeats := budget.NewBuilder().WithMaxRate(retryShare).WithMinConcurrency(retryMinimum).
+			OnBudgetExceeded(func(budget.ExceededEvent) { g.figures.denied.Inc() }).Build()
+		g.budget = repeats.(spender)
 		g.retry = failsafe.With(retrypolicy.NewBuilder[any]().
 			HandleIf(func(_ any, err error) bool { return repeatable(err) }).
 			WithMaxAttempts(p.Attempts).WithBackoff(backoffFirst, backoffLast).WithJitterFactor(1).
-			WithBudget(budget.NewBuilder().WithMaxRate(retryShare).WithMinConcurrency(retryMinimum).
-				OnBudgetExceeded(func(budget.ExceededEvent) { g.figures.denied.Inc() }).Build()).
-			ReturnLastFailure().Build())
+			WithBudget(repeats).ReturnLastFailure().Build())
 	}
 	return g
 }
@@ -90,22 +98,28 @@ func (g *guard) do(ctx context.Context, call func(context.Context) error) error 
 	if g.retry == nil {
 		return g.attempt(ctx, call)
 	}
-	var last error
+	// Most calls succeed, and what drives the repeats costs more than all else here: it is asked only when there may be something to repeat.
+	g.budget.RecordExecution()
+	last := g.attempt(ctx, call)
+	g.budget.ReleaseExecution()
+	if last == nil {
+		return nil
+	}
+	first := true
 	err := g.retry.WithContext(ctx).Run(func() error {
-		if last != nil {
-			g.figures.repeated.Inc()
-			g.repeats.Add(1)
-			defer g.repeats.Add(-1)
+		if first {
+			first = false
+			return last
 		}
+		g.figures.repeated.Inc()
+		g.repeats.Add(1)
+		defer g.repeats.Add(-1)
 		last = g.attempt(ctx, call)
 		return last
 	})
-	if err != nil && last != nil && ctx.Err() != context.Canceled {
+	if err != nil && ctx.Err() != context.Canceled {
 		// Out of budget, or out of time between two attempts: what the peer said last tells more.
 		return last
-	}
-	if err != nil && last == nil {
-		return g.named(err)
 	}
 	return err
 }

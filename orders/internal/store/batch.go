@@ -96,7 +96,7 @@ func beginAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
 	if err != nil {
 		return err
 	}
-	var orders, lines []any
+	orders, lines := make([]any, 0, 16*len(cmds)), make([]any, 0, 5*len(cmds))
 	var keyed []*order.Order // whose keys are new
 	for _, c := range cmds {
 		if c.kind != begin {
