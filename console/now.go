@@ -84,7 +84,7 @@ var asks = []struct {
 	{"orders", "Orders", "a second", []string{seriesConfirmed, seriesOthers}},
 	{"latency", "Latency, 99 of 100", "ms", []string{seriesLatency}},
 	{"refusals", "Refusals", "a second", []string{seriesRefused}},
-	{"queue", "Wait for a write", "ms", []string{seriesQueue}},
+	{"queue", "Writes in the queues", "at once", []string{seriesQueue}},
 	{"outbox", "Lag of publishing", "s", []string{seriesOutbox}},
 	{"inbox", "Lag of handling", "s", []string{seriesInbox}},
 }

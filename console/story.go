@@ -109,6 +109,7 @@ func (s *story) scenes() []scene {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	slices.SortStableFunc(s.lines, func(a, b line) int { return a.At.Compare(b.At) })
+	again(s.lines)
 	var all []scene
 	for _, l := range s.lines {
 		n := len(all)
@@ -138,6 +139,21 @@ func (s *story) scenes() []scene {
 		}
 	}
 	return all
+}
+
+// again makes retries of calls that failed before: those that recovery makes later are first attempts to whoever makes them.
+func again(lines []line) {
+	failed := map[string]bool{}
+	for i := range lines {
+		l := &lines[i]
+		call := l.Service + " " + strings.TrimSuffix(l.What, ", attempt 1")
+		if l.Kind == "call" && failed[call] {
+			l.Kind = "retry"
+		}
+		if (l.Kind == "call" || l.Kind == "retry" || l.Kind == "refused") && l.Bad {
+			failed[call] = true
+		}
+	}
 }
 
 // Span is how long a scene is.
@@ -175,11 +191,11 @@ type entry struct {
 // mostEntries bounds what one process adds to the story of an order.
 const mostEntries = 500
 
-// windows asks every process what it logged and did for an order, and returns where traces are kept, if anywhere else.
+// windows asks every process what it logged and did for an order, and returns where its trace is, if traces are kept elsewhere too.
 func (c *console) windows(ctx context.Context, order, correlation string, s *story) (all []window, traceURL string) {
 	processes := c.peers.processes()
 	all = make([]window, len(processes))
-	urls := make([]string, len(processes))
+	urls, traces := make([]string, len(processes)), make([]string, len(processes))
 	var asking sync.WaitGroup
 	for i, p := range processes {
 		asking.Go(func() {
@@ -212,13 +228,18 @@ func (c *console) windows(ctx context.Context, order, correlation string, s *sto
 			both.Wait()
 			for _, e := range found {
 				s.add(e.line(p.first()))
+				if e.CorrelationID == correlation && e.TraceID != "" {
+					traces[i] = e.TraceID
+				}
 			}
 		})
 	}
 	asking.Wait()
-	for _, u := range urls {
-		if u != "" {
-			traceURL = u
+	trace := strings.Join(traces, "")
+	trace = trace[:min(32, len(trace))] // of a process that knows it; all know the same
+	for _, template := range urls {
+		if template != "" && (trace != "" || !strings.Contains(template, "{traceId}")) {
+			traceURL = strings.NewReplacer("{traceId}", trace, "{correlationId}", url.PathEscape(correlation)).Replace(template)
 		}
 	}
 	return all, traceURL

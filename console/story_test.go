@@ -85,6 +85,9 @@ func TestStoryIsInTheOrderOfTimeAndInScenes(t *testing.T) {
 	s.add(entry{Kind: "span", At: start.Add(200 * time.Millisecond), DurationMs: 5, Service: "payments", Name: "simulated/Authorize attempt", SpanKind: "client", Attrs: map[string]any{"attempt": 2.0}}.line("payments"))
 	s.add(entry{Kind: "span", At: start.Add(150 * time.Millisecond), Service: "orders", Name: "payments/Authorize attempt", Error: "x", Attrs: map[string]any{"attempt": 2.0, "refused": "breaker_open"}}.line("orders"))
 	s.add(entry{Kind: "log", At: start.Add(time.Millisecond), Level: "WARN", Message: "request refused", Attrs: map[string]any{"orderId": "o", "why": "y"}}.line("orders"))
+	for i, err := range []string{"away", ""} { // recovery
+		s.add(entry{Kind: "span", At: start.Add(time.Duration(250+10*i) * time.Millisecond), Service: "payments", Name: "simulated/Lookup attempt", SpanKind: "client", Error: err, Attrs: map[string]any{"attempt": 1.0}}.line("payments"))
+	}
 	s.steps([]ordersapi.TimelineEntry{{At: start, What: "placed"}, {At: start.Add(300 * time.Millisecond), What: "confirmed"}})
 	scenes := s.scenes()
 	if len(scenes) != 2 || scenes[1].After != "3 days" || scenes[0].Span() != "300 ms in all" {
@@ -99,7 +102,8 @@ func TestStoryIsInTheOrderOfTimeAndInScenes(t *testing.T) {
 	}
 	want := []string{
 		"orders step placed|", "orders log request refused|why y", "payments call simulated/Authorize, attempt 1|away",
-		"orders refused payments/Authorize attempt|breaker open x", "payments retry simulated/Authorize, attempt 2|", "orders step confirmed|",
+		"orders refused payments/Authorize attempt|breaker open x", "payments retry simulated/Authorize, attempt 2|",
+		"payments call simulated/Lookup, attempt 1|away", "payments retry simulated/Lookup, attempt 1|", "orders step confirmed|",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -113,14 +117,14 @@ func TestFiguresAreRatesAndLevels(t *testing.T) {
 	t.Parallel()
 	at := time.Now()
 	read := func(text string, at time.Time) totals { return totals{at, parseMetrics([]byte(text))} }
-	before := read("orderkeep_orders_total{outcome=\"confirmed\"} 10\norderkeep_saga_step_seconds_bucket{step=\"reserve\",le=\"0.1\"} 5\norderkeep_saga_step_seconds_bucket{step=\"reserve\",le=\"+Inf\"} 5\n", at)
+	before := read("orderkeep_orders_total{outcome=\"confirmed\"} 10\norderkeep_order_step_seconds_bucket{step=\"reserve\",le=\"0.1\"} 5\norderkeep_order_step_seconds_bucket{step=\"reserve\",le=\"+Inf\"} 5\n", at)
 	after := read(`# HELP x
 orderkeep_orders_total{outcome="confirmed"} 40
-orderkeep_orders_total{outcome="rejected"} 3
-orderkeep_orders_refused_total{reason="out \"of\" stock"} 3
-orderkeep_saga_step_seconds_bucket{step="reserve",le="0.1"} 105
-orderkeep_saga_step_seconds_bucket{step="reserve",le="+Inf"} 105
-orderkeep_backlog_seconds{context="orders"} 0.25
+orderkeep_orders_total{outcome="rejected",reason="out \"of\" stock"} 3
+orderkeep_orders_total{outcome="rejected",reason="other"} 0
+orderkeep_order_step_seconds_bucket{step="reserve",le="0.1"} 105
+orderkeep_order_step_seconds_bucket{step="reserve",le="+Inf"} 105
+orderkeep_queue_depth{context="orders"} 250
 orderkeep_outbox_oldest_seconds{context="orders"} NaN
 go_goroutines 7
 `, at.Add(3*time.Second))

@@ -244,17 +244,18 @@ func figures(to map[string]float64, v vitals, before totals) {
 		case "orders_total":
 			if s.labels["outcome"] == "confirmed" {
 				rate(seriesConfirmed)
-			} else {
-				rate(seriesOthers)
+				continue
 			}
-		case "orders_refused_total":
-			rate(seriesRefused + s.labels["reason"])
-		case "saga_step_seconds_bucket":
+			rate(seriesOthers)
+			if grown > 0 { // a reason that never came is no line
+				rate(seriesRefused + s.labels["reason"])
+			}
+		case "order_step_seconds_bucket":
 			if le, err := strconv.ParseFloat(s.labels["le"], 64); err == nil && before.series != nil {
 				buckets[s.labels["step"]] = append(buckets[s.labels["step"]], bucket{le, grown})
 			}
-		case "backlog_seconds":
-			to[seriesQueue+s.labels["context"]] = 1000 * s.value
+		case "queue_depth":
+			to[seriesQueue+s.labels["context"]] = s.value
 		case "outbox_oldest_seconds":
 			to[seriesOutbox+s.labels["context"]] = s.value
 		case "inbox_oldest_seconds":
