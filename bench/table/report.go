@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -109,7 +110,11 @@ func (b *bench) report(began time.Time) string {
 	var w strings.Builder
 	fmt.Fprintf(&w, "# Results\n\nWritten by `make bench` ([what it does](README.md)) on %s in %s.\n\n", began.UTC().Format("2006-01-02 15:04 UTC"), time.Since(began).Round(time.Second))
 	fmt.Fprintf(&w, "%s; %d rounds, %v each measurement, %d connections, the client on the same CPUs. ", machine(), b.rounds, b.options.time, b.connections)
-	fmt.Fprintf(&w, "The database that has grown has %d orders and %d SKUs.\n\n", b.orders, b.skus)
+	sold := "those of the demo's week"
+	if b.sales != "" {
+		sold = "those in " + filepath.Base(b.sales)
+	}
+	fmt.Fprintf(&w, "The database that has grown has %d orders and %d SKUs; the sales that are replayed are %s.\n\n", b.orders, b.skus, sold)
 	if b.quick {
 		w.WriteString("**This was a quick run, to see that all works: its figures say little.**\n\n")
 	}
