@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"github.com/orderkeep/orderkeep/test/stage"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -438,16 +439,16 @@ func (s *shop) feed(t testing.TB, path string) []event {
 func (s *shop) files(t testing.TB) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	paths, err := filepath.Glob(filepath.Join(s.data, "*"))
+	err := filepath.WalkDir(s.data, func(path string, f fs.DirEntry, err error) error {
+		if err != nil || f.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		all[strings.TrimPrefix(path, s.data+"/")] = string(text)
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	for _, path := range paths {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all[filepath.Base(path)] = string(text)
 	}
 	for _, sv := range s.services {
 		all["the log"] += sv.process.Log.String()

@@ -14,11 +14,13 @@ import (
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
+	"go.opentelemetry.io/otel/attribute"
 )
 
 // guard runs the calls of one method by its policy.
 type guard struct {
 	policy Policy
+	edge   string // its name
 	// gate lets calls through or not, and opens after failures in a row. rate watches their share and opens the gate;
 	// failsafe-go's breaker counts one way or the other, and both are wanted.
 	gate, rate circuitbreaker.CircuitBreaker[any]
@@ -41,7 +43,7 @@ type spender interface {
 }
 
 // refusal marks an error that the guard made itself: the peer was not asked.
-type refusal struct{ why string }
+type refusal struct{ why, result string }
 
 func (r refusal) Error() string { return r.why }
 
@@ -52,7 +54,7 @@ func NotSent(err error) bool {
 }
 
 func newGuard(p Policy, log *slog.Logger, m *telemetry.Metrics) *guard {
-	g := &guard{policy: p, seats: bulkhead.New[any](uint(p.InFlight)), log: log}
+	g := &guard{policy: p, edge: p.Edge(), seats: bulkhead.New[any](uint(p.InFlight)), log: log}
 	g.gate = circuitbreaker.NewBuilder[any]().WithFailureThreshold(uint(p.OpenAfter)).WithSuccessThreshold(1).
 		WithDelay(p.OpenFor).WithJitterFactor(openJitter).
 		OnStateChanged(func(e circuitbreaker.StateChangedEvent) {
@@ -96,25 +98,25 @@ func (g *guard) do(ctx context.Context, call func(context.Context) error) error 
 		return g.named(err)
 	}
 	if g.retry == nil {
-		return g.attempt(ctx, call)
+		return g.attempt(ctx, 1, call)
 	}
 	// Most calls succeed, and what drives the repeats costs more than all else here: it is asked only when there may be something to repeat.
 	g.budget.RecordExecution()
-	last := g.attempt(ctx, call)
+	last := g.attempt(ctx, 1, call)
 	g.budget.ReleaseExecution()
 	if last == nil {
 		return nil
 	}
-	first := true
+	n := 0
 	err := g.retry.WithContext(ctx).Run(func() error {
-		if first {
-			first = false
+		if n++; n == 1 {
 			return last
 		}
+		telemetry.Keep(ctx)
 		g.figures.repeated.Inc()
 		g.repeats.Add(1)
 		defer g.repeats.Add(-1)
-		last = g.attempt(ctx, call)
+		last = g.attempt(ctx, n, call)
 		return last
 	})
 	if err != nil && ctx.Err() != context.Canceled {
@@ -124,15 +126,41 @@ func (g *guard) do(ctx context.Context, call func(context.Context) error) error 
 	return err
 }
 
-func (g *guard) attempt(ctx context.Context, call func(context.Context) error) error {
+// attempt is the nth of a call. One that the peer failed, or that was not sent, is told of; a refusal is an answer.
+func (g *guard) attempt(ctx context.Context, n int, call func(context.Context) error) error {
+	ctx, op := telemetry.Start(ctx, g.edge, telemetry.Client)
+	err := g.try(ctx, call)
+	trouble := err
+	if err != nil && fault.KindOf(err) != fault.Unavailable {
+		trouble = nil
+	}
+	if op.Kept(trouble) {
+		op.End(trouble, attribute.String("target", g.policy.Target), attribute.Int("attempt", n), attribute.String("result", result(err)))
+	}
+	return err
+}
+
+// result says in a word how an attempt ended.
+func result(err error) string {
+	var own refusal
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.As(err, &own):
+		return own.result
+	}
+	return fault.KindOf(err).String()
+}
+
+func (g *guard) try(ctx context.Context, call func(context.Context) error) error {
 	if !g.seats.TryAcquirePermit() {
 		g.figures.full.Inc()
-		return g.unavailable(refusal{"too many calls are in flight"})
+		return g.unavailable(refusal{"too many calls are in flight", "too_many"})
 	}
 	defer g.seats.ReleasePermit()
 	if !g.gate.TryAcquirePermit() {
 		g.figures.barred.Inc()
-		e := g.unavailable(refusal{"the circuit breaker is open"})
+		e := g.unavailable(refusal{"the circuit breaker is open", "breaker_open"})
 		e.RetryAfter = max(g.gate.RemainingDelay(), time.Millisecond)
 		return e
 	}

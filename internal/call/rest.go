@@ -80,6 +80,9 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if id := telemetry.Correlation(ctx); id != "" {
 			r.Header.Set(telemetry.Header, id)
 		}
+		if p := telemetry.TraceParent(attempt); p != "" {
+			r.Header.Set(telemetry.TraceHeader, p)
+		}
 		if end, ok := attempt.Deadline(); ok {
 			r.Header.Set(TimeoutHeader, FormatTimeout(time.Until(end)))
 		}

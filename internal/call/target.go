@@ -98,14 +98,17 @@ type conn struct {
 	inner  grpc.ClientConnInterface
 }
 
-// metadataKey is the correlation id's; gRPC wants it in lower case.
-var metadataKey = strings.ToLower(telemetry.Header)
+// metadataKey is the correlation id's, and traceKey the span's; gRPC wants them in lower case.
+var metadataKey, traceKey = strings.ToLower(telemetry.Header), strings.ToLower(telemetry.TraceHeader)
 
 func (c conn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	if id := telemetry.Correlation(ctx); id != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, metadataKey, id)
 	}
 	return c.target.guard(method).do(ctx, func(ctx context.Context) error {
+		if p := telemetry.TraceParent(ctx); p != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, traceKey, p)
+		}
 		return fault.FromGRPC(c.inner.Invoke(ctx, method, args, reply, opts...))
 	})
 }

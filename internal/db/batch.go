@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
+	"go.opentelemetry.io/otel/attribute"
 )
 
 // ErrBusy is returned by Try when the queue in front of the batcher is full.
@@ -38,6 +40,8 @@ type waiting[C any] struct {
 	done chan struct{}
 
 	queued, waited, ended time.Duration // when it came, how long until its transaction, and when that ended
+
+	traceParent string // the span that asks, if it is recorded
 }
 
 // Sizes of a batch and of its queue. A batch of 256 keeps the time in a transaction in single milliseconds; a queue of
@@ -61,6 +65,7 @@ func NewBatcher[C any](d *DB, apply func(*Tx, []C) error) *Batcher[C] {
 // Do waits for room in the queue, then for the commit. If ctx ends first the command may still be committed.
 func (b *Batcher[C]) Do(ctx context.Context, c C) error {
 	w := &waiting[C]{c: c, done: make(chan struct{}), queued: time.Since(b.base)}
+	ctx, op := b.recorded(ctx, w)
 	b.mu.RLock()
 	if b.closed {
 		b.mu.RUnlock()
@@ -73,12 +78,13 @@ func (b *Batcher[C]) Do(ctx context.Context, c C) error {
 		b.mu.RUnlock()
 		return ctx.Err()
 	}
-	return b.wait(ctx, w)
+	return b.wait(ctx, w, &op)
 }
 
 // Try is Do, except that it does not wait for room: with a full queue it returns ErrBusy and c will not run.
 func (b *Batcher[C]) Try(ctx context.Context, c C) error {
 	w := &waiting[C]{c: c, done: make(chan struct{}), queued: time.Since(b.base)}
+	ctx, op := b.recorded(ctx, w)
 	b.mu.RLock()
 	if b.closed {
 		b.mu.RUnlock()
@@ -91,14 +97,25 @@ func (b *Batcher[C]) Try(ctx context.Context, c C) error {
 		b.mu.RUnlock()
 		return ErrBusy
 	}
-	return b.wait(ctx, w)
+	return b.wait(ctx, w, &op)
 }
 
-func (b *Batcher[C]) wait(ctx context.Context, w *waiting[C]) error {
+// recorded makes the part of its caller's trace that a command is, for callers who are recorded.
+func (b *Batcher[C]) recorded(ctx context.Context, w *waiting[C]) (context.Context, telemetry.Op) {
+	if !telemetry.Recorded(ctx) {
+		return ctx, telemetry.Op{}
+	}
+	ctx, op := telemetry.Start(ctx, b.db.context+" write", telemetry.Internal)
+	w.traceParent = telemetry.TraceParent(ctx)
+	return ctx, op
+}
+
+func (b *Batcher[C]) wait(ctx context.Context, w *waiting[C], op *telemetry.Op) error {
 	select {
 	case <-w.done:
 		now := time.Since(b.base)
 		b.delay.note(now, w.waited+now-w.ended)
+		op.End(w.err)
 		return w.err
 	case <-ctx.Done():
 		return ctx.Err()
@@ -159,6 +176,7 @@ func (b *Batcher[C]) commit(batch []*waiting[C]) {
 	}
 	began := time.Since(b.base)
 	b.pace.begin(began)
+	op := b.begin(batch)
 	for _, w := range batch {
 		w.waited = began - w.queued
 	}
@@ -172,12 +190,35 @@ func (b *Batcher[C]) commit(batch []*waiting[C]) {
 			close(w.done)
 		}
 		b.pace.end(time.Since(b.base))
+		b.tell(&op, len(batch), err)
 		return
 	}
 	ended := time.Since(b.base)
 	b.pace.end(ended)
+	b.tell(&op, len(batch), err)
 	for _, w := range batch {
 		w.err, w.ended = err, ended
 		close(w.done)
+	}
+}
+
+// begin is the transaction as it is told of: with links to whoever is recorded of those in it.
+func (b *Batcher[C]) begin(batch []*waiting[C]) telemetry.Op {
+	ctx, op := b.db.tracer.Enter(context.Background(), "", "", telemetry.Internal)
+	for _, w := range batch {
+		if w.traceParent != "" {
+			op.LinkTo(w.traceParent)
+		}
+	}
+	if op.Linked() {
+		telemetry.Keep(ctx)
+	}
+	return op
+}
+
+func (b *Batcher[C]) tell(op *telemetry.Op, commands int, err error) {
+	if op.Kept(err) {
+		op.Name = b.db.context + " batch"
+		op.End(err, attribute.Int("commands", commands))
 	}
 }

@@ -44,6 +44,7 @@ import (
 	"sync"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"github.com/pressly/goose/v3"
 )
 
@@ -68,6 +69,9 @@ type DB struct {
 
 	prepared prepared // on read
 
+	context string            // whose database it is
+	tracer  *telemetry.Tracer // of the context that Open was called with
+
 	// spare is how many connections of read may have been broken while nobody used them.
 	spare  int
 	leases leases
@@ -90,6 +94,7 @@ func Open(ctx context.Context, url string, s Schema) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.context, d.tracer = s.Context, telemetry.TracerOf(ctx)
 	if err := d.start(ctx, s); err != nil {
 		d.Close()
 		return nil, fmt.Errorf("open %s: %w", e.place(), d.explain(err))

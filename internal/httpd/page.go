@@ -22,6 +22,8 @@ func (s *Server) page(w *answer, r *http.Request) {
 		s.show(w, r, path)
 	case "/internal/calls", "/internal/calls/reset":
 		s.calls(w, r, path)
+	case "/internal/window":
+		s.window(w, r)
 	case "/":
 		if r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") {
 			w.Header().Set("Location", "/docs")

@@ -21,6 +21,8 @@ import (
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/rate"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
+	"github.com/orderkeep/orderkeep/internal/telemetry/window"
+	"go.opentelemetry.io/otel/attribute"
 )
 
 // Options say what a Server answers and how much it bears. Limits left zero take the defaults named beside them.
@@ -28,6 +30,8 @@ type Options struct {
 	// Routes maps a path prefix, such as "/v1/orders", to its handler. A prefix matches whole path segments; the
 	// longest one wins.
 	Routes map[string]http.Handler
+	// Tracers, by the prefixes of Routes, record what is asked of these.
+	Tracers map[string]*telemetry.Tracer
 	// Contracts are the OpenAPI documents of what Routes answer.
 	Contracts [][]byte
 	// Ready says how the process is; nil is always well.
@@ -39,6 +43,11 @@ type Options struct {
 	Metrics *telemetry.Metrics
 	// MetricsFrom are the networks, besides this machine, that may read them.
 	MetricsFrom []netip.Prefix
+	// Window is what GET /internal/window answers, and WindowFrom the networks, besides this machine, that may read it.
+	Window     *window.Window
+	WindowFrom []netip.Prefix
+	// Service names the process there, and TraceURL where traces are looked up.
+	Service, TraceURL string
 	// Rate bounds how often one client may ask for what Routes answer; nil does not.
 	Rate *rate.Limiter
 	// Clients says who a client is, for Rate.
@@ -77,6 +86,7 @@ type Server struct {
 type prefix struct {
 	path    string
 	handler http.Handler
+	tracer  *telemetry.Tracer
 }
 
 // New makes a server that is not serving yet.
@@ -91,7 +101,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{o: o, pages: &pages{contracts: o.Contracts}}
 	for p, h := range o.Routes {
-		s.prefixes = append(s.prefixes, prefix{strings.TrimSuffix(p, "/"), h})
+		s.prefixes = append(s.prefixes, prefix{strings.TrimSuffix(p, "/"), h, o.Tracers[p]})
 	}
 	slices.SortFunc(s.prefixes, func(a, b prefix) int {
 		return cmp.Or(cmp.Compare(len(b.path), len(a.path)), cmp.Compare(a.path, b.path))
@@ -138,8 +148,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header()[correlationHeader] = []string{id}
 	method := r.Method
 	a := &answer{ResponseWriter: w, every: s.o.WriteTimeout}
+	p := s.prefix(r.URL.Path)
+	ctx, op := p.tracer.Enter(r.Context(), id, r.Header.Get(telemetry.TraceHeader), telemetry.Server)
 	// WithContext copies the request, so that what is changed below is not seen by the server: it still knows a HEAD.
-	r = r.WithContext(telemetry.WithCorrelation(r.Context(), id))
+	r = r.WithContext(ctx)
 	if method == http.MethodHead {
 		r.Method = http.MethodGet
 	}
@@ -148,8 +160,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if debugging {
 		start = time.Now()
 	}
+	defer p.tell(&op, a, r, method)
 	defer s.recover(a, r)
-	s.route(a, r)
+	s.route(a, r, p)
 	if debugging || a.status >= 500 {
 		s.log(a, r, method, start)
 	}
@@ -163,6 +176,38 @@ func correlation(r *http.Request) string {
 		return v[0]
 	}
 	return telemetry.NewCorrelation()
+}
+
+// elsewhere is where no route leads: to the pages.
+var elsewhere = &prefix{}
+
+// prefix returns the route that a path leads to.
+func (s *Server) prefix(path string) *prefix {
+	for i := range s.prefixes {
+		p := &s.prefixes[i]
+		if len(path) >= len(p.path) && path[:len(p.path)] == p.path && (len(path) == len(p.path) || path[len(p.path)] == '/') {
+			return p
+		}
+	}
+	return elsewhere
+}
+
+var errAnswered = errors.New("answered with 5xx")
+
+// tell ends what a request was.
+func (p *prefix) tell(op *telemetry.Op, a *answer, r *http.Request, method string) {
+	var err error
+	if a.status >= 500 {
+		err = errAnswered
+	}
+	if a.stream && !op.Recorded() || !op.Kept(err) { // a stream lasts, and is not slow
+		return
+	}
+	if err != nil {
+		err = errors.New(http.StatusText(a.status))
+	}
+	op.Name = method + " " + p.path
+	op.End(err, attribute.String("http.request.method", method), attribute.String("url.path", r.URL.Path), attribute.Int("http.response.status_code", a.status))
 }
 
 func (s *Server) log(a *answer, r *http.Request, method string, start time.Time) {
@@ -197,7 +242,7 @@ func (s *Server) recover(a *answer, r *http.Request) {
 	writeFault(a, r, fault.Of(errInternal)) // it is logged already
 }
 
-func (s *Server) route(w *answer, r *http.Request) {
+func (s *Server) route(w *answer, r *http.Request, p *prefix) {
 	path := r.URL.Path
 	if !utf8.ValidString(path) {
 		WriteProblem(w, r, errInvalid.Detailf("The path is not UTF-8."))
@@ -212,16 +257,13 @@ func (s *Server) route(w *answer, r *http.Request) {
 		WriteProblem(w, r, errTwoKeys)
 		return
 	}
-	for i := range s.prefixes {
-		p := &s.prefixes[i]
-		if len(path) >= len(p.path) && path[:len(p.path)] == p.path && (len(path) == len(p.path) || path[len(p.path)] == '/') {
-			if s.admit(w, r) && s.limit(w, r) {
-				s.within(p.handler, w, r)
-			}
-			return
-		}
+	if p.handler == nil {
+		s.page(w, r)
+		return
 	}
-	s.page(w, r)
+	if s.admit(w, r) && s.limit(w, r) {
+		s.within(p.handler, w, r)
+	}
 }
 
 // validQuery reports whether all of a query can be read. The readers below leave out what they cannot read, so that a filter
@@ -278,7 +320,7 @@ func (s *Server) handle(h http.Handler, w *answer, r *http.Request) {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		defer context.AfterFunc(s.drained, cancel)()
-		w.parts = 1
+		w.parts, w.stream = 1, true
 		// The time for the request to arrive would end the stream; a connection that has none is a test's.
 		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Time{})
 		h.ServeHTTP(w, r.WithContext(ctx))
@@ -294,6 +336,7 @@ type answer struct {
 	status int
 	parts  int           // written so far; the first has the server's time, and its cost is saved
 	every  time.Duration // time for each of the others
+	stream bool
 }
 
 func (a *answer) WriteHeader(status int) {

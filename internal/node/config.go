@@ -43,6 +43,11 @@ type Config struct {
 	ConsoleToken Secret        `name:"console-token" env:"ORDERKEEP_CONSOLE_TOKEN" placeholder:"TOKEN" help:"What people sign in to the console with, 16 characters or more. Default: the console answers this machine only, to whoever is on it."`
 	CallPolicy   []string      `name:"call-policy" env:"ORDERKEEP_CALL_POLICY" placeholder:"'CALL NAME=VALUE...'" help:"Policy of one call to another context, to the payment provider or to Redis, such as 'inventory/Reserve timeout=3s attempts=2 in-flight=256 open-after=5 open-for=2s'; several are separated by commas. orderkeep calls list has the names."`
 	MetricsFrom  Prefixes      `name:"metrics-from" env:"ORDERKEEP_METRICS_FROM" placeholder:"CIDR" help:"Networks, besides this machine, that may read /metrics, separated by commas."`
+	WindowSize   Bytes         `name:"window-size" env:"ORDERKEEP_WINDOW_SIZE" default:"32MiB" placeholder:"SIZE" help:"Disk for recent log lines and spans, which orderkeep logs and the console show; from 1MiB to 1GiB, or 0 for none."`
+	WindowAge    time.Duration `name:"window-age" env:"ORDERKEEP_WINDOW_AGE" default:"72h" help:"How long they are kept, from 1m to 720h, while there is room."`
+	WindowFrom   Prefixes      `name:"window-from" env:"ORDERKEEP_WINDOW_FROM" placeholder:"CIDR" help:"Networks, besides this machine, that may read them at /internal/window, separated by commas."`
+	TraceURL     string        `name:"trace-url" env:"ORDERKEEP_TRACE_URL" placeholder:"URL" help:"Where people look traces up, if OTEL_EXPORTER_OTLP_ENDPOINT names a collector: an address with {traceId} or {correlationId} in it."`
+	Slow         time.Duration `name:"slow" env:"ORDERKEEP_SLOW" default:"500ms" help:"What takes as long is recorded as a span, sampled or not."`
 	BodyLimit    Bytes         `name:"body-limit" env:"ORDERKEEP_BODY_LIMIT" default:"1MiB" placeholder:"SIZE" help:"Largest body of a request, over REST and gRPC. The import of stock has its own limit, 256MiB."`
 	ReadTimeout  time.Duration `name:"read-timeout" env:"ORDERKEEP_READ_TIMEOUT" default:"30s" help:"Time for a request to arrive whole. The import of stock has 10 minutes."`
 	ForTests     bool          `name:"for-tests" env:"ORDERKEEP_FOR_TESTS" help:"Say in /readyz that what is stored here may be thrown away: orderkeep bench fills no other server unasked."`
@@ -136,6 +141,16 @@ func (c Config) Check(contexts []Context) error {
 	}
 	if c.ReadTimeout <= 0 {
 		wrong("--read-timeout", "must be above 0")
+	}
+	if c.WindowSize != 0 && (c.WindowSize < 1<<20 || c.WindowSize > 1<<30) {
+		wrong("--window-size", "must be from 1MiB to 1GiB, or 0 for none")
+	}
+	if c.WindowSize != 0 && (c.WindowAge < time.Minute || c.WindowAge > 720*time.Hour) {
+		wrong("--window-age", "must be from 1m to 720h")
+	}
+	if c.TraceURL != "" && (!strings.HasPrefix(c.TraceURL, "https://") && !strings.HasPrefix(c.TraceURL, "http://") ||
+		!strings.Contains(c.TraceURL, "{traceId}") && !strings.Contains(c.TraceURL, "{correlationId}")) {
+		wrong("--trace-url", "must be http:// or https://, and have {traceId} or {correlationId} where the id goes")
 	}
 	if c.DrainTimeout < 0 {
 		wrong("--drain-timeout", "must not be negative")

@@ -17,7 +17,7 @@ var Memory = memory
 
 // Local is the wire to a context in this process, with the service that register adds.
 func Local(register func(grpc.ServiceRegistrar)) grpc.ClientConnInterface {
-	l := newLocal(slog.New(slog.DiscardHandler))
+	l := newLocal(slog.New(slog.DiscardHandler), nil)
 	register(l)
 	close(l.open)
 	return l

@@ -13,6 +13,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
+	"go.opentelemetry.io/otel/attribute"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
@@ -74,7 +75,7 @@ func (n *node) grpcServer(listener net.Listener) *grpcServer {
 		if o.service.Register == nil {
 			continue
 		}
-		edge := serverInterceptor(n.log.With("context", o.context.Name))
+		edge := serverInterceptor(n.log.With(telemetry.ContextKey, o.context.Name), n.tracers[o.context.Name])
 		o.service.Register(registrar(func(d *grpc.ServiceDesc, impl any) {
 			services[d.ServiceName], edges[d.ServiceName] = o.context.Name, edge
 			s.server.RegisterService(d, impl)
@@ -198,21 +199,30 @@ func (w watch) Context() context.Context { return w.ctx }
 
 // serverInterceptor is the edge of a context's gRPC contract, on any wire: it takes the correlation id up, turns errors
 // into statuses, logs those whose detail stays here, and makes a panic one call's trouble.
-func serverInterceptor(log *slog.Logger) grpc.UnaryServerInterceptor {
+func serverInterceptor(log *slog.Logger, tracer *telemetry.Tracer) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (res any, err error) {
-		ctx = telemetry.WithCorrelation(ctx, correlation(ctx))
+		ctx, op := tracer.Enter(ctx, correlation(ctx), traceParent(ctx), telemetry.Server)
 		ctx = telemetry.WithLogger(ctx, log)
+		var trouble error // a refusal is none, but an answer
 		defer func() {
 			if p := recover(); p != nil {
 				log.ErrorContext(ctx, "handler panicked", "method", info.FullMethod, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-				res, err = nil, fault.ToGRPC(errPanicked)
+				res, err, trouble = nil, fault.ToGRPC(errPanicked), errPanicked
+			}
+			if op.Kept(trouble) {
+				op.Name = info.FullMethod
+				op.End(trouble, attribute.String("rpc.system", "grpc"), attribute.String("rpc.grpc.status_code", status.Code(err).String()))
 			}
 		}()
 		res, err = handler(ctx, req)
 		if err == nil {
 			return res, nil
 		}
-		if fault.KindOf(err) == fault.Internal && ctx.Err() == nil {
+		kind := fault.KindOf(err)
+		if kind == fault.Internal || kind == fault.Unavailable {
+			trouble = err
+		}
+		if kind == fault.Internal && ctx.Err() == nil {
 			log.ErrorContext(ctx, "call failed", "method", info.FullMethod, "error", err)
 		}
 		return nil, fault.ToGRPC(err)
@@ -223,6 +233,17 @@ var errPanicked = fault.New(fault.Internal, "internal", "the handler panicked")
 
 // correlationKey is telemetry.Header as gRPC metadata has it.
 const correlationKey = "x-correlation-id"
+
+// traceParentKey is telemetry.TraceHeader as gRPC metadata has it.
+const traceParentKey = "traceparent"
+
+// traceParent names the caller's span, if it is recorded.
+func traceParent(ctx context.Context) string {
+	if v := metadata.ValueFromIncomingContext(ctx, traceParentKey); len(v) == 1 {
+		return v[0]
+	}
+	return ""
+}
 
 // correlation is the caller's id, or a new one: whatever a call leaves behind has an id to find it by.
 func correlation(ctx context.Context) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -28,8 +29,8 @@ type localMethod struct {
 	handle grpc.MethodHandler
 }
 
-func newLocal(log *slog.Logger) *local {
-	return &local{edge: serverInterceptor(log), methods: map[string]localMethod{}, open: make(chan struct{})}
+func newLocal(log *slog.Logger, tracer *telemetry.Tracer) *local {
+	return &local{edge: serverInterceptor(log, tracer), methods: map[string]localMethod{}, open: make(chan struct{})}
 }
 
 // RegisterService implements grpc.ServiceRegistrar.

@@ -15,6 +15,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/outbox"
 	"github.com/orderkeep/orderkeep/internal/rate"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
+	"github.com/orderkeep/orderkeep/internal/telemetry/window"
 )
 
 // node is the process under way.
@@ -24,6 +25,9 @@ type node struct {
 	contexts []Context // those that run here
 	log      *slog.Logger
 	metrics  *telemetry.Metrics
+	tracing  *telemetry.Tracing // nil makes no spans
+	window   *window.Window     // nil keeps nothing
+	tracers  map[string]*telemetry.Tracer
 	services []opened // in the order of contexts
 	hangUp   []func() error
 	inside   inside // how this process asks itself
@@ -39,7 +43,7 @@ type opened struct {
 }
 
 func newNode(cfg Config, contexts []Context, log *slog.Logger) *node {
-	n := &node{cfg: cfg, log: log, metrics: telemetry.NewMetrics(), program: contexts, contexts: cfg.Here(contexts)}
+	n := &node{cfg: cfg, log: log, metrics: telemetry.NewMetrics(), tracers: map[string]*telemetry.Tracer{}, program: contexts, contexts: cfg.Here(contexts)}
 	b := Version()
 	n.metrics.Gauge("orderkeep_build_info", "1; the labels say which program this is.", func() float64 { return 1 }, "version", b.Version, "commit", b.Commit, "go", b.Go)
 	policies, _ := cfg.policies() // Check has found no mistake
@@ -58,7 +62,8 @@ func (n *node) open(ctx context.Context) error {
 	}
 	locals := map[string]*local{}
 	for _, c := range n.contexts {
-		locals[c.Name] = newLocal(n.log.With("context", c.Name))
+		n.tracers[c.Name] = n.tracing.Tracer(c.Name)
+		locals[c.Name] = newLocal(n.log.With(telemetry.ContextKey, c.Name), n.tracers[c.Name])
 	}
 	peers, err := n.peers(locals)
 	if err != nil {
@@ -74,8 +79,8 @@ func (n *node) open(ctx context.Context) error {
 	var wait sync.WaitGroup
 	for i, c := range n.contexts {
 		wait.Go(func() {
-			services[i], failures[i] = openContext(ctx, c, Env{
-				DB: n.cfg.Database(c.Name), Data: n.cfg.Data, ProviderDB: n.cfg.Database(provider), Peers: peers[c.Name], Bus: bus, Backlog: n.backlog, Calls: n.calls, Metrics: n.metrics, Log: n.log.With("context", c.Name),
+			services[i], failures[i] = openContext(telemetry.WithTracer(ctx, n.tracers[c.Name]), c, Env{
+				DB: n.cfg.Database(c.Name), Data: n.cfg.Data, ProviderDB: n.cfg.Database(provider), Peers: peers[c.Name], Bus: bus, Backlog: n.backlog, Calls: n.calls, Metrics: n.metrics, Log: n.log.With(telemetry.ContextKey, c.Name),
 				Fronts: fronts, Token: string(n.cfg.ConsoleToken), Audit: n.cfg.audit(n.program),
 			})
 		})

@@ -9,10 +9,14 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/httpd"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
+	"github.com/orderkeep/orderkeep/internal/telemetry/window"
 )
 
 // Run opens the contexts, joins and serves them, and drains them when ctx ends or the process gets SIGINT or SIGTERM; a
@@ -41,11 +45,53 @@ func Run(ctx context.Context, cfg Config, contexts []Context, log *slog.Logger, 
 		}
 		defer grpcListener.Close()
 	}
+	tracing, kept, err := cfg.telemetry(ctx, cfg.Here(contexts), log)
+	if err != nil {
+		return err
+	}
+	defer kept.Close()
+	if kept != nil {
+		log = telemetry.Keeping(log, kept, strings.Join(names(cfg.Here(contexts)), "+"))
+	}
 	n := newNode(cfg, contexts, log)
+	n.tracing, n.window = tracing, kept
+	defer n.forget()
 	if err := n.open(ctx); err != nil {
 		return errors.Join(err, n.close(cfg.DrainTimeout))
 	}
 	return n.serve(ctx, stop, listener, grpcListener, ready)
+}
+
+// telemetry opens what records the process: spans, and the window that keeps them and the log lines.
+func (c Config) telemetry(ctx context.Context, here []Context, log *slog.Logger) (*telemetry.Tracing, *window.Window, error) {
+	var kept *window.Window
+	if c.WindowSize > 0 {
+		var err error
+		if kept, err = window.Open(filepath.Join(c.Data, "window"), strings.Join(names(here), "+"), int64(c.WindowSize), c.WindowAge, log); err != nil {
+			return nil, nil, fmt.Errorf("%w; --window-size 0 does without", err)
+		}
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	tracing, err := telemetry.NewTracing(ctx, telemetry.TracingOptions{
+		Version: Version().Version, Instance: fmt.Sprintf("%s-%d", host, os.Getpid()), Slow: c.Slow, Window: kept, Log: log,
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, kept.Close())
+	}
+	return tracing, kept, nil
+}
+
+// exportTime is how long the end of the process waits for a collector.
+const exportTime = 2 * time.Second
+
+// forget exports the spans that are left.
+func (n *node) forget() {
+	ctx, cancel := context.WithTimeout(context.Background(), exportTime)
+	defer cancel()
+	n.tracing.Close(ctx)
 }
 
 // edge is where requests come in.
@@ -107,6 +153,7 @@ func (n *node) drain(edges []edge) error {
 
 func (n *node) server() *httpd.Server {
 	routes := map[string]http.Handler{}
+	tracers := map[string]*telemetry.Tracer{}
 	var contracts [][]byte
 	for _, s := range n.services {
 		if !s.context.Client {
@@ -114,11 +161,12 @@ func (n *node) server() *httpd.Server {
 		}
 		for p, h := range s.service.Routes {
 			routes[p] = h
+			tracers[p] = n.tracers[s.context.Name]
 		}
 	}
 	return httpd.New(httpd.Options{
-		Routes: routes, Contracts: contracts, Ready: n.condition, Calls: n.calls, Log: n.log,
-		Metrics: n.metrics, MetricsFrom: n.cfg.MetricsFrom,
+		Routes: routes, Tracers: tracers, Contracts: contracts, Ready: n.condition, Calls: n.calls, Log: n.log,
+		Metrics: n.metrics, MetricsFrom: n.cfg.MetricsFrom, Window: n.window, WindowFrom: n.cfg.WindowFrom, Service: strings.Join(names(n.contexts), "+"), TraceURL: n.cfg.TraceURL,
 		Rate: n.rate, Clients: httpd.Clients{Proxies: n.cfg.Proxies, Header: n.cfg.ClientHeader},
 		BodyLimit: int64(n.cfg.BodyLimit), ReadTimeout: n.cfg.ReadTimeout,
 		// A shop's whole catalogue: 256 MiB is millions of rows, and ten minutes take it over a slow line.

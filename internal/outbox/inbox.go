@@ -17,6 +17,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/lab"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
+	"go.opentelemetry.io/otel/attribute"
 )
 
 // Handler gives an event its effect. It calls done inside the transaction of the effect, so that both happen or
@@ -250,13 +251,24 @@ func (i *Inbox) handle(ctx context.Context, l *lane, seq int64) result {
 	case err != nil:
 		return result{lane: l, next: lab.Now().Add(inboxBackoff.after(1))}
 	}
-	ctx = telemetry.WithCorrelation(context.WithValue(ctx, causationKey{}, e.ID), e.CorrelationID)
+	ctx, op := telemetry.Enter(context.WithValue(ctx, causationKey{}, e.ID), e.CorrelationID, e.TraceParent, telemetry.Consumer)
+	if attempts > 0 {
+		telemetry.Keep(ctx)
+	}
 	handler, known := i.handlers[e.Type]
 	if !known {
 		return i.fail(ctx, l, seq, e, attempts, parked, 0, fmt.Errorf("this program has no handler for events of type %s: redrive it with one that has", e.Type))
 	}
 	err = i.attempt(ctx, seq, e, handler)
-	if err == nil || errors.Is(err, errHandled) {
+	if errors.Is(err, errHandled) {
+		err = nil
+	}
+	if op.Kept(err) {
+		op.Name = "consume " + e.Type
+		op.LinkTo(e.TraceParent) // it is the parent too; the link says that a broker was between
+		op.End(err, attribute.String("eventId", e.ID), attribute.String("subject", e.Subject), attribute.Int("attempt", attempts+1))
+	}
+	if err == nil {
 		lab.Point("inbox.handled")
 		return result{lane: l, over: true}
 	}

@@ -31,8 +31,8 @@ type Event struct {
 	Data          []byte // the message in Protobuf's binary form
 }
 
-// New makes an event of a message; the correlation id comes from ctx, the causation id too when ctx is a
-// consumer's handler's.
+// New makes an event of a message; the correlation id comes from ctx, and its span if that is recorded, the causation id too when ctx
+// is a consumer's handler's.
 func New(ctx context.Context, m proto.Message, subject string, at time.Time) Event {
 	data, err := proto.Marshal(m)
 	if err != nil {
@@ -40,7 +40,7 @@ func New(ctx context.Context, m proto.Message, subject string, at time.Time) Eve
 	}
 	return Event{
 		ID: uuid.Must(uuid.NewV7()).String(), Type: string(m.ProtoReflect().Descriptor().FullName()), Subject: subject, Time: at,
-		CorrelationID: telemetry.Correlation(ctx), CausationID: causation(ctx), Data: data,
+		CorrelationID: telemetry.Correlation(ctx), CausationID: causation(ctx), TraceParent: telemetry.TraceParent(ctx), Data: data,
 	}
 }
 

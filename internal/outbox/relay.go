@@ -13,6 +13,8 @@ import (
 	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/lab"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
+	"go.opentelemetry.io/otel/attribute"
 )
 
 const (
@@ -172,7 +174,7 @@ func (r *Relay) step(ctx context.Context) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if err := r.bus.Publish(ctx, events); err != nil {
+		if err := r.publish(ctx, events); err != nil {
 			return 0, err
 		}
 		lab.Point("relay.published")
@@ -183,6 +185,25 @@ func (r *Relay) step(ctx context.Context) (int, error) {
 	lab.Point("relay.marked")
 	r.signal.send()
 	return waiting.n, nil
+}
+
+// publish hands events to the bus. It is told of if one of them comes out of something that is.
+func (r *Relay) publish(ctx context.Context, events []Event) error {
+	ctx, op := telemetry.Enter(ctx, "", "", telemetry.Producer)
+	for i := range events {
+		if events[i].TraceParent != "" {
+			op.LinkTo(events[i].TraceParent)
+		}
+	}
+	if op.Linked() {
+		telemetry.Keep(ctx)
+	}
+	err := r.bus.Publish(ctx, events)
+	if trouble := err; op.Kept(trouble) {
+		op.Name = "publish"
+		op.End(trouble, attribute.String("source", r.source), attribute.Int("messaging.batch.message_count", len(events)))
+	}
+	return err
 }
 
 // lead makes sure that this process has the lease.

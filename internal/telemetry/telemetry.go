@@ -1,11 +1,10 @@
 // Package telemetry carries what ties one request's traces together: the correlation id, in the context, in every log line,
-// in calls to other contexts and in events. It promises that an id from outside is short and printable before it is kept; any
-// other is replaced by one of ours.
+// in calls to other contexts and in events; and the spans of what is done for it, where they are recorded. It promises that an id
+// from outside is short and printable before it is kept; any other is replaced by one of ours.
 package telemetry
 
 import (
 	"context"
-	"io"
 	"log/slog"
 
 	"github.com/google/uuid"
@@ -14,17 +13,17 @@ import (
 // Header is the HTTP header, and in lower case the gRPC metadata key, that carries the correlation id.
 const Header = "X-Correlation-ID"
 
-type key struct{}
-
 // WithCorrelation returns a context that carries the id.
 func WithCorrelation(ctx context.Context, id string) context.Context {
-	return context.WithValue(ctx, key{}, id)
+	return context.WithValue(ctx, scopeKey{}, &scope{correlation: id, tracer: TracerOf(ctx)})
 }
 
 // Correlation returns the context's correlation id, or "".
 func Correlation(ctx context.Context) string {
-	id, _ := ctx.Value(key{}).(string)
-	return id
+	if s := scopeOf(ctx); s != nil {
+		return s.correlation
+	}
+	return ""
 }
 
 type logKey struct{}
@@ -60,25 +59,3 @@ func ValidCorrelation(id string) bool {
 	}
 	return true
 }
-
-// NewLogger returns a logger that writes to w, as JSON or as text, and adds correlationId from the context of each line.
-func NewLogger(w io.Writer, json bool, level slog.Leveler) *slog.Logger {
-	o := &slog.HandlerOptions{Level: level}
-	var h slog.Handler = slog.NewTextHandler(w, o)
-	if json {
-		h = slog.NewJSONHandler(w, o)
-	}
-	return slog.New(handler{h})
-}
-
-type handler struct{ slog.Handler }
-
-func (h handler) Handle(ctx context.Context, r slog.Record) error {
-	if id := Correlation(ctx); id != "" {
-		r.AddAttrs(slog.String("correlationId", id))
-	}
-	return h.Handler.Handle(ctx, r)
-}
-
-func (h handler) WithAttrs(a []slog.Attr) slog.Handler { return handler{h.Handler.WithAttrs(a)} }
-func (h handler) WithGroup(n string) slog.Handler      { return handler{h.Handler.WithGroup(n)} }

@@ -48,11 +48,11 @@ var All = []Mutant{
 	}
 	c := &command{kind: move, order: &next,`},
 			{"orders/internal/store/batch.go", `		if c.order.State != order.Undoing {
-			*events = append(*events, event(c.order))
+			*events = append(*events, event(c.order, c.traceParent))
 		}
 `, ""},
 			{"orders/internal/store/batch.go", `func moves(cmds []*command)`, `func announce(tx *db.Tx, o *order.Order) error {
-	return outbox.Append(tx, []outbox.Event{event(o)})
+	return outbox.Append(tx, []outbox.Event{event(o, "")})
 }
 
 func moves(cmds []*command)`},

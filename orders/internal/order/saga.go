@@ -429,6 +429,7 @@ func (s *Service) park(ctx context.Context, o *Order, why error) {
 	ctx = context.WithoutCancel(ctx)
 	backoff := min(lastBackoff, firstBackoff<<min(o.Attempts, 6))
 	from := s.now().Add(time.Duration(rand.Int64N(int64(backoff))))
+	telemetry.Keep(ctx)
 	s.log.InfoContext(ctx, "order waits for recovery", "orderId", o.ID, "state", o.State, "attempts", o.Attempts, "why", why)
 	if err := s.store.Park(ctx, o, from); err != nil {
 		// Its lease runs out by itself.
@@ -479,9 +480,14 @@ func (s *Service) recoverSome(ctx context.Context) bool {
 // Drive takes a live order as far as it goes now, changing o, and leaves it to recovery if that is not to its end. Whoever else
 // drives it may go on. The caller's going away does not stop it.
 func (s *Service) Drive(ctx context.Context, o *Order) {
-	ctx, cancel := context.WithTimeout(telemetry.WithCorrelation(context.WithoutCancel(ctx), o.CorrelationID), s.cfg.Budget)
+	ctx, op := telemetry.Enter(context.WithoutCancel(ctx), o.CorrelationID, "", telemetry.Internal)
+	telemetry.Keep(ctx) // an order that needs it is one that somebody asks about
+	op.Name = "recover order"
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Budget)
 	defer cancel()
-	if err := s.drive(ctx, o, false); err != nil {
+	err := s.drive(ctx, o, false)
+	op.End(err)
+	if err != nil {
 		s.park(ctx, o, err)
 		return
 	}

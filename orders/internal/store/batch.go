@@ -29,6 +29,8 @@ type command struct {
 	order *order.Order // begin: the new order; move: the order as it will be
 	exec  func(*db.Tx) error
 
+	traceParent string // of begin and move: the span that they are in, for their event
+
 	was     order.State     // move: the state that the order must have
 	freeKey bool            // move: forget the order's key
 	act     context.Context // move: says who does it by hand, if anybody does
@@ -120,7 +122,7 @@ func beginAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
 			lines = append(lines, string(o.ID), n, l.SKU, l.Qty, l.UnitPriceMinor)
 		}
 		if o.State == order.Rejected {
-			*events = append(*events, event(o))
+			*events = append(*events, event(o, c.traceParent))
 		}
 	}
 	if err := tx.ExecWide(`INSERT INTO orders (id, state, currency, total_minor, customer, provider, token,
@@ -233,7 +235,7 @@ func moveAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
 			continue
 		}
 		if c.order.State != order.Undoing {
-			*events = append(*events, event(c.order))
+			*events = append(*events, event(c.order, c.traceParent))
 		}
 		if err := trail.Append(c.act, tx, string(c.order.ID)); err != nil {
 			return err

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// event is what the world is told when an order has come to its present state.
-func event(o *order.Order) outbox.Event {
+// event is what the world is told when an order has come to its present state, in the span that traceParent names.
+func event(o *order.Order, traceParent string) outbox.Event {
 	var m proto.Message
 	at := o.DecidedAt
 	switch o.State {
@@ -37,7 +37,9 @@ func event(o *order.Order) outbox.Event {
 	}
 	// The order keeps its correlation id for life, whoever drives it on.
 	ctx := telemetry.WithCorrelation(context.Background(), o.CorrelationID)
-	return outbox.New(ctx, m, string(o.ID), at)
+	e := outbox.New(ctx, m, string(o.ID), at)
+	e.TraceParent = traceParent
+	return e
 }
 
 // Lines are an order's lines in the contract's form.

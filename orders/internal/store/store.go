@@ -16,6 +16,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/lab"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"github.com/orderkeep/orderkeep/internal/trail"
 	"github.com/orderkeep/orderkeep/orders/internal/order"
 )
@@ -71,7 +72,7 @@ func (s *Store) Close() error {
 
 // Begin implements order.Store. With a full queue it returns db.ErrBusy and has done nothing.
 func (s *Store) Begin(ctx context.Context, o *order.Order) (*order.Order, error) {
-	c := &command{kind: begin, order: o}
+	c := &command{kind: begin, order: o, traceParent: telemetry.TraceParent(ctx)}
 	if err := s.batch.Try(ctx, c); err != nil {
 		return nil, err
 	}
@@ -110,7 +111,7 @@ func (s *Store) Move(ctx context.Context, o *order.Order, m order.Move) (bool, e
 	// A copy: if ctx ends first, the batch still reads it while the caller goes on with its own.
 	next := *o
 	next.Apply(m)
-	c := &command{kind: move, order: &next, was: o.State, freeKey: m.FreeKey, act: ctx}
+	c := &command{kind: move, order: &next, traceParent: telemetry.TraceParent(ctx), was: o.State, freeKey: m.FreeKey, act: ctx}
 	if err := s.batch.Do(ctx, c); err != nil {
 		return false, err
 	}

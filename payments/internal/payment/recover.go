@@ -74,8 +74,11 @@ func (s *Service) recoverSome(ctx context.Context, log *slog.Logger) bool {
 	var failed atomic.Bool
 	for _, p := range due {
 		wg.Go(func() {
-			ctx := telemetry.WithCorrelation(context.WithoutCancel(ctx), p.Correlation)
+			ctx, op := telemetry.Enter(context.WithoutCancel(ctx), p.Correlation, "", telemetry.Internal)
+			telemetry.Keep(ctx)
+			op.Name = "recover payment"
 			after, c, err := s.run(ctx, p.Order, (*Record).resume)
+			op.End(err)
 			switch {
 			case err != nil:
 				failed.Store(true) // it is still due: not again before the next tick
