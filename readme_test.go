@@ -248,7 +248,7 @@ func (s *terminal) differs(shown, came string) string {
 	return ""
 }
 
-var instant = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
+var instant = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z`)
 
 // words gives text with its lines trimmed and one space between words, because how wide a column is depends on what is in
 // it, and without the times of day.

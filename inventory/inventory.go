@@ -39,6 +39,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	}
 	relay := outbox.NewRelay("/inventory", st.DB(), st.Write, env.Bus, env.Log)
 	st.Notify(relay.Wake)
+	st.Measure(env.Metrics)
 	inbox := outbox.NewInbox("inventory", st.DB(), st.Write, serve.Consume(st), env.Log)
 	rest, err := serve.NewREST(st)
 	if err == nil {

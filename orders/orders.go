@@ -49,14 +49,15 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	}
 	relay := outbox.NewRelay("/orders", st.DB(), st.Write, env.Bus, env.Log)
 	st.Appended = relay.Wake
+	st.Measure(env.Metrics)
 	inbox := outbox.NewInbox("orders", st.DB(), st.Write, serve.Consumers(st), env.Log)
 	if err := env.Bus.Subscribe(inbox.Subscription()); err != nil {
 		st.Close()
 		return nil, err
 	}
 	svc := order.NewService(st, st, stock, cashier, order.Config{
-		Backlog:    backlog(env),
-		Overloaded: env.Metrics.Counter("orderkeep_orders_overloaded_total", "Orders that were turned away because too many came."),
+		Backlog: backlog(env),
+		Figures: order.NewFigures(env.Metrics),
 	}, env.Log)
 	rest, err := serve.NewREST(svc, st)
 	if err != nil {

@@ -45,6 +45,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	closeAll := func() error { return errors.Join(st.Close(), record.Close()) }
 	relay := outbox.NewRelay("/payments", st.DB(), st.Write, env.Bus, env.Log)
 	st.Appended = relay.Wake
+	st.Measure(env.Metrics)
 	svc := payment.NewService(st, map[string]payment.Provider{simulated.Name: provider.Guard(record, env.Calls.Target(simulated.Name))})
 	inbox := outbox.NewInbox("payments", st.DB(), st.Write, serve.Consumers(svc, st.DecideWith), env.Log)
 	if err := env.Bus.Subscribe(inbox.Subscription()); err != nil {

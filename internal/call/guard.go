@@ -135,21 +135,15 @@ func (g *guard) attempt(ctx context.Context, n int, call func(context.Context) e
 		trouble = nil
 	}
 	if op.Kept(trouble) {
-		op.End(trouble, attribute.String("target", g.policy.Target), attribute.Int("attempt", n), attribute.String("result", result(err)))
+		about := []attribute.KeyValue{attribute.String("target", g.policy.Target), attribute.Int("attempt", n)}
+		if own := (refusal{}); errors.As(err, &own) {
+			about = append(about, attribute.String("refused", own.result)) // the peer was not asked
+		} else if err != nil {
+			about = append(about, attribute.String("answer", fault.Of(err).Code))
+		}
+		op.End(trouble, about...)
 	}
 	return err
-}
-
-// result says in a word how an attempt ended.
-func result(err error) string {
-	var own refusal
-	switch {
-	case err == nil:
-		return "ok"
-	case errors.As(err, &own):
-		return own.result
-	}
-	return fault.KindOf(err).String()
 }
 
 func (g *guard) try(ctx context.Context, call func(context.Context) error) error {

@@ -45,6 +45,7 @@ type grammar struct {
 
 	Calls  callsCmd  `cmd:"" help:"List the calls that a server makes to others, and reset their circuit breakers."`
 	Events eventsCmd `cmd:"" help:"List the events that consumers have set aside, and let them be tried again."`
+	Logs   logsCmd   `cmd:"" help:"Show the recent log lines and spans of servers, merged by time."`
 	Trail  trailCmd  `cmd:"" help:"List what people did to orders, stock and payments by hand: who, when, what and why."`
 	Broker brokerCmd `cmd:"" help:"Run a broker that carries events between processes: NATS JetStream, for BROKER_URL=nats://127.0.0.1:4222."`
 

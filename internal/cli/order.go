@@ -311,27 +311,3 @@ func (s *session) changed(cl *client, res any, err error) error {
 	}
 	return s.order(o)
 }
-
-type orderTimelineCmd struct {
-	orderID
-}
-
-func (c *orderTimelineCmd) Run(s *session) error {
-	cl, err := s.client(1, false)
-	if err != nil {
-		return err
-	}
-	res, err := cl.orders.GetOrderTimeline(s.ctx, api.GetOrderTimelineParams{OrderId: c.ID})
-	if err := cl.explain(answer(res, err)); err != nil {
-		return err
-	}
-	t := res.(*api.Timeline)
-	if s.json {
-		return s.document(t)
-	}
-	rows := make([][]string, len(t.Entries))
-	for n, e := range t.Entries {
-		rows[n] = []string{at(e.At), e.What, e.Detail.Value}
-	}
-	return table(s.out, []string{"AT", "WHAT", "DETAIL"}, rows)
-}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
@@ -27,7 +28,9 @@ type Batcher[C any] struct {
 	size  int
 	base  time.Time // what the times below are counted from, by a clock that nobody sets
 	pace  pace
-	delay delay
+	// figures are what Measure added; nil before it.
+	figures atomic.Pointer[figures]
+	delay   delay
 
 	mu     sync.RWMutex // held for reading while a caller enqueues, so that Close can shut the queue
 	closed bool
@@ -189,17 +192,30 @@ func (b *Batcher[C]) commit(batch []*waiting[C]) {
 			w.ended = time.Since(b.base)
 			close(w.done)
 		}
-		b.pace.end(time.Since(b.base))
-		b.tell(&op, len(batch), err)
+		ended := time.Since(b.base)
+		b.pace.end(ended)
+		b.tell(&op, len(batch), ended-began, err)
 		return
 	}
 	ended := time.Since(b.base)
 	b.pace.end(ended)
-	b.tell(&op, len(batch), err)
+	b.tell(&op, len(batch), ended-began, err)
 	for _, w := range batch {
 		w.err, w.ended = err, ended
 		close(w.done)
 	}
+}
+
+// figures are what a batcher counts.
+type figures struct{ commands, seconds *telemetry.Histogram }
+
+// Measure adds the batcher's figures to those of the process, under the name of its database's context.
+func (b *Batcher[C]) Measure(m *telemetry.Metrics) {
+	m.Gauge("orderkeep_queue_depth", "Writes that wait for a transaction.", func() float64 { return float64(len(b.queue)) }, telemetry.ContextKey, b.db.context)
+	b.figures.Store(&figures{
+		commands: m.Histogram("orderkeep_batch_commands", "Writes in one transaction.", []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}, telemetry.ContextKey, b.db.context),
+		seconds:  m.Histogram("orderkeep_batch_seconds", "How long a transaction took.", telemetry.Seconds(), telemetry.ContextKey, b.db.context),
+	})
 }
 
 // begin is the transaction as it is told of: with links to whoever is recorded of those in it.
@@ -216,7 +232,11 @@ func (b *Batcher[C]) begin(batch []*waiting[C]) telemetry.Op {
 	return op
 }
 
-func (b *Batcher[C]) tell(op *telemetry.Op, commands int, err error) {
+func (b *Batcher[C]) tell(op *telemetry.Op, commands int, took time.Duration, err error) {
+	if f := b.figures.Load(); f != nil {
+		f.commands.Observe(float64(commands))
+		f.seconds.Observe(took.Seconds())
+	}
 	if op.Kept(err) {
 		op.Name = b.db.context + " batch"
 		op.End(err, attribute.Int("commands", commands))

@@ -15,7 +15,7 @@ import (
 
 // window answers the recent log lines and spans of the process to this machine and to the networks that may read them.
 func (s *Server) window(w http.ResponseWriter, r *http.Request) {
-	if f := near(r, s.o.WindowFrom...); f != nil {
+	if f := Near(r, s.o.WindowFrom...); f != nil {
 		WriteProblem(w, r, f)
 		return
 	}

@@ -46,6 +46,8 @@ func newNode(cfg Config, contexts []Context, log *slog.Logger) *node {
 	n := &node{cfg: cfg, log: log, metrics: telemetry.NewMetrics(), tracers: map[string]*telemetry.Tracer{}, program: contexts, contexts: cfg.Here(contexts)}
 	b := Version()
 	n.metrics.Gauge("orderkeep_build_info", "1; the labels say which program this is.", func() float64 { return 1 }, "version", b.Version, "commit", b.Commit, "go", b.Go)
+	n.metrics.Gauge("orderkeep_window_bytes", "Disk that recent log lines and spans take.", func() float64 { return float64(n.window.Size()) })
+	n.metrics.Count("orderkeep_window_dropped_total", "Log lines and spans that could not be kept there.", func() float64 { return float64(n.window.Dropped()) })
 	policies, _ := cfg.policies() // Check has found no mistake
 	n.calls = call.NewEdges(policies, log, n.metrics)
 	return n

@@ -56,6 +56,29 @@ func (m *Metrics) Counter(name, help string, labels ...string) *Counter {
 // Counter counts from the start of the process. It costs an atomic addition.
 type Counter = metrics.Counter
 
+// Histogram adds a figure of which is counted how often it was up to each bound; the bounds ascend.
+func (m *Metrics) Histogram(name, help string, bounds []float64, labels ...string) *Histogram {
+	if m == nil {
+		return &Histogram{}
+	}
+	return &Histogram{m.family(name, "histogram", help).NewPrometheusHistogramExt(series(name, labels), bounds)}
+}
+
+// Histogram counts from the start of the process. The zero Histogram, and a nil one, forgets.
+type Histogram struct{ h *metrics.PrometheusHistogram }
+
+// Observe adds one.
+func (h *Histogram) Observe(v float64) {
+	if h != nil && h.h != nil {
+		h.h.Update(v)
+	}
+}
+
+// Seconds are bounds for what takes from a fraction of a millisecond to a customer's patience.
+func Seconds() []float64 {
+	return []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+}
+
 func (m *Metrics) family(name, kind, help string) *metrics.Set {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -29,6 +29,7 @@ import (
 
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/lab"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
 )
 
@@ -50,6 +51,8 @@ type Store struct {
 	now   func() time.Time
 	wake  func()
 
+	held, short *telemetry.Counter // reservations
+
 	maxImport int64 // bytes; a test's is smaller
 }
 
@@ -59,7 +62,7 @@ func Open(ctx context.Context, url, spool string, now func() time.Time) (*Store,
 	if err != nil {
 		return nil, err
 	}
-	st := &Store{db: d, spool: spool, now: now, wake: func() {}, maxImport: maxImport}
+	st := &Store{db: d, spool: spool, now: now, wake: func() {}, held: &telemetry.Counter{}, short: &telemetry.Counter{}, maxImport: maxImport}
 	st.batch = db.NewBatcher(d, st.apply)
 	if err := st.sweep(); err != nil {
 		st.Close()
@@ -101,6 +104,15 @@ func (s *Store) Ready(ctx context.Context) error { return s.db.Ping(ctx) }
 // Backlog is how long a command that comes now would wait for its transaction; see db.Batcher.
 func (s *Store) Backlog() time.Duration { return s.batch.Backlog() }
 
+// Measure adds the figures of the store to those of the process.
+func (s *Store) Measure(m *telemetry.Metrics) {
+	s.batch.Measure(m)
+	reservations := func(result string) *telemetry.Counter {
+		return m.Counter("orderkeep_reservations_total", "Reservations that were asked for, by what became of them.", "result", result)
+	}
+	s.held, s.short = reservations("held"), reservations("refused")
+}
+
 // Close finishes the commands in the queue and closes the database.
 func (s *Store) Close() error {
 	s.batch.Close()
@@ -132,6 +144,13 @@ func (s *Store) Reserve(ctx context.Context, pace Pace, ask stock.Ask) (stock.An
 		return stock.Answer{}, fmt.Errorf("reserve %s: %w", ask.ID, err)
 	}
 	lab.Point("inventory.reserved")
+	switch {
+	case c.err != nil || c.answer.Replayed:
+	case c.answer.State == stock.Reserved:
+		s.held.Inc()
+	case c.answer.State == stock.Refused:
+		s.short.Inc()
+	}
 	return c.answer, c.err
 }
 

@@ -20,13 +20,13 @@ func TestOrdersAreTurnedAwayBeforeAnythingIsWritten(t *testing.T) {
 	}
 	turnedAway := func(p Placement) {
 		t.Helper()
-		recorded, refused := len(s.store.orders), s.cfg.Overloaded.Get()
+		recorded, refused := len(s.store.orders), s.cfg.Figures.overloaded.Get()
 		_, err := s.Place(t.Context(), p)
 		if f := fault.Of(err); !errors.Is(err, ErrOverloaded) || f.RetryAfter < time.Second || f.RetryAfter > 3*time.Second {
 			t.Errorf("got %v, want ErrOverloaded with a time to come back", err)
 		}
-		if len(s.store.orders) != recorded || s.cfg.Overloaded.Get() != refused+1 {
-			t.Errorf("%d orders are recorded and %d counted; want none more, and one", len(s.store.orders)-recorded, s.cfg.Overloaded.Get()-refused)
+		if len(s.store.orders) != recorded || s.cfg.Figures.overloaded.Get() != refused+1 {
+			t.Errorf("%d orders are recorded and %d counted; want none more, and one", len(s.store.orders)-recorded, s.cfg.Figures.overloaded.Get()-refused)
 		}
 	}
 	free, paid = crowded, crowded+1

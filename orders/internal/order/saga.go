@@ -31,8 +31,8 @@ type Config struct {
 	// Backlog is how long the queues in front of this process's databases are that an order, with a price or without one, has to
 	// pass: not what other services or a provider take. Without it there is no limit on arrivals.
 	Backlog func(paid bool) time.Duration
-	// Overloaded counts the orders that were turned away for it.
-	Overloaded *telemetry.Counter
+	// Figures count what becomes of orders.
+	Figures Figures
 	// Owner names this replica in leases.
 	Owner string
 	// Now is the clock.
@@ -53,9 +53,7 @@ func (c Config) withDefaults() Config {
 	if c.Backlog == nil {
 		c.Backlog = func(bool) time.Duration { return 0 }
 	}
-	if c.Overloaded == nil {
-		c.Overloaded = &telemetry.Counter{}
-	}
+	c.Figures = c.Figures.withDefaults()
 	if c.Owner == "" {
 		c.Owner = string(NewID())
 	}
@@ -118,6 +116,7 @@ func (s *Service) Place(ctx context.Context, p Placement) (Result, error) {
 	if r := s.refuseAtSight(ctx, o); r != nil {
 		o.State, o.Rejection, o.DecidedAt = Rejected, r, now
 		if o.Key == "" {
+			s.cfg.Figures.ended(o)
 			o.ID = "" // nothing is recorded, so there is nothing to look up
 			return Result{Order: o}, nil
 		}
@@ -128,13 +127,16 @@ func (s *Service) Place(ctx context.Context, p Placement) (Result, error) {
 		return s.turnAway(ctx, o)
 	}
 	// Without a deadline: a Begin whose outcome nobody waited for would be an order that its caller was told is none.
+	began := time.Now()
 	existing, err := s.store.Begin(ctx, o)
+	took(s.cfg.Figures.begin, began)
 	switch {
 	case err != nil:
 		return Result{}, err
 	case existing != nil:
 		return s.replay(existing)
 	case o.State == Rejected:
+		s.cfg.Figures.ended(o)
 		return Result{Order: o}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Budget)
@@ -173,7 +175,7 @@ func (s *Service) turnAway(ctx context.Context, o *Order) (Result, error) {
 			return s.replay(existing)
 		}
 	}
-	s.cfg.Overloaded.Inc()
+	s.cfg.Figures.overloaded.Inc()
 	return Result{}, overloaded()
 }
 
@@ -258,7 +260,9 @@ func (s *Service) drive(ctx context.Context, o *Order, asked bool) error {
 // reserve asks Inventory, and makes durable what it keeps.
 func (s *Service) reserve(ctx context.Context, o *Order) (held bool, shortages []Shortage, err error) {
 	kept := o.Kept
+	began := time.Now()
 	held, shortages, err = s.stock.Reserve(ctx, o)
+	took(s.cfg.Figures.reserve, began)
 	if o.Kept != kept {
 		// Without the deadline: an Inventory that hangs has used it up.
 		if err := s.store.Keep(context.WithoutCancel(ctx), o); err != nil {
@@ -269,7 +273,9 @@ func (s *Service) reserve(ctx context.Context, o *Order) (held bool, shortages [
 }
 
 func (s *Service) pay(ctx context.Context, o *Order) error {
+	began := time.Now()
 	a, err := s.cashier.Authorize(ctx, o)
+	took(s.cfg.Figures.pay, began)
 	if err != nil {
 		f := fault.Of(err)
 		if f.Kind == fault.Invalid || f.Kind == fault.Conflict || f.Kind == fault.NotFound {
@@ -317,6 +323,7 @@ func (s *Service) notTaken(ctx context.Context, o *Order, cause error) error {
 		// The order is still pending, or somebody else ended it: telling the caller that it was not taken could be wrong.
 		return errors.Join(err, cause)
 	}
+	s.cfg.Figures.notTaken.Inc()
 	return errors.Join(errNotTaken, cause)
 }
 
@@ -354,7 +361,9 @@ func (s *Service) undo(ctx context.Context, o *Order) error {
 
 // end moves o. If another driver was faster, o becomes what that one made of it.
 func (s *Service) end(ctx context.Context, o *Order, m Move) error {
+	began := time.Now()
 	ok, err := s.store.Move(ctx, o, m)
+	took(s.cfg.Figures.decide, began)
 	if err != nil {
 		return err
 	}
@@ -367,6 +376,7 @@ func (s *Service) end(ctx context.Context, o *Order, m Move) error {
 		return nil
 	}
 	o.Apply(m)
+	s.cfg.Figures.ended(o)
 	if o.stays() {
 		s.log.WarnContext(ctx, "units stay reserved: inventory has no release", "orderId", o.ID, "state", o.State, "units", o.Kept)
 	}
@@ -430,6 +440,7 @@ func (s *Service) park(ctx context.Context, o *Order, why error) {
 	backoff := min(lastBackoff, firstBackoff<<min(o.Attempts, 6))
 	from := s.now().Add(time.Duration(rand.Int64N(int64(backoff))))
 	telemetry.Keep(ctx)
+	s.cfg.Figures.deferred.Inc()
 	s.log.InfoContext(ctx, "order waits for recovery", "orderId", o.ID, "state", o.State, "attempts", o.Attempts, "why", why)
 	if err := s.store.Park(ctx, o, from); err != nil {
 		// Its lease runs out by itself.

@@ -64,6 +64,14 @@ func (s *Store) DB() *db.DB { return s.db }
 // Backlog is how long a command that comes now would wait for its transaction; see db.Batcher.
 func (s *Store) Backlog() time.Duration { return s.batch.Backlog() }
 
+// Measure adds the figures of the store to those of the process.
+func (s *Store) Measure(m *telemetry.Metrics) {
+	s.batch.Measure(m)
+	p := &unended{db: s.db}
+	m.Gauge("orderkeep_orders_pending", "Orders that have no end yet; counting ends at 10,000.", func() float64 { return p.look().n })
+	m.Gauge("orderkeep_orders_pending_oldest_seconds", "Age of the oldest of them.", func() float64 { return p.look().oldest })
+}
+
 // Close finishes what is queued and closes the database.
 func (s *Store) Close() error {
 	s.batch.Close()

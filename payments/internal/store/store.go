@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/db"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"github.com/orderkeep/orderkeep/payments/internal/payment"
 )
 
@@ -58,6 +59,9 @@ func (s *Store) DB() *db.DB { return s.db }
 
 // Backlog is how long a command that comes now would wait for its transaction; see db.Batcher.
 func (s *Store) Backlog() time.Duration { return s.batch.Backlog() }
+
+// Measure adds the figures of the store to those of the process.
+func (s *Store) Measure(m *telemetry.Metrics) { s.batch.Measure(m) }
 
 // Close finishes what is queued and closes the database.
 func (s *Store) Close() error {
