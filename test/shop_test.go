@@ -30,6 +30,7 @@ type shop struct {
 	turn     atomic.Uint64         // of the replica that gets the next request
 	door     string                // where the command line finds all contexts, if not where Orders is
 	client   *http.Client
+	private  sync.Map // what was sent that is nobody else's: tokens, keys, customers' names; why, by what it is
 }
 
 // service is a program of the shop.
@@ -331,10 +332,19 @@ func (s *shop) try(method, path string, body any, header ...string) (answer, err
 	if err != nil {
 		return answer{}, err
 	}
+	if o, ok := body.(order); ok {
+		s.private.Store(o.Customer, "a customer's name")
+		if o.Payment != nil {
+			s.private.Store(o.Payment.Token, "a token")
+		}
+	}
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
 	for i := 0; i+1 < len(header); i += 2 {
+		if header[i] == "Idempotency-Key" {
+			s.private.Store(header[i+1], "a key")
+		}
 		if header[i+1] != "" {
 			r.Header.Set(header[i], header[i+1])
 		}
@@ -433,6 +443,38 @@ func (s *shop) feed(t testing.TB, path string) []event {
 		}
 		all, after = append(all, page.Events...), page.Next
 	}
+}
+
+// discreet looks for what is private in all that the shop has told: logs, kept lines and spans, figures and events.
+func (s *shop) discreet(t testing.TB) {
+	t.Helper()
+	told := map[string]string{}
+	for name, text := range s.files(t) {
+		if name == "the log" || strings.HasPrefix(name, "window/") {
+			told[name] = text
+		}
+	}
+	for _, sv := range s.services {
+		told["the figures of "+strings.Join(sv.contexts, "+")] += figures(t, sv.now().URL)
+	}
+	for context, feed := range map[string]string{"orders": "/v1/events", "inventory": "/v1/events/inventory", "payments": "/v1/events/payments"} {
+		if s.of[context] != nil {
+			told["the events of "+context] = s.get(t, feed+"?limit=1000").text
+		}
+	}
+	s.private.Range(func(what, why any) bool {
+		text := what.(string)
+		if len(text) < 6 { // it is in any text by chance
+			return true
+		}
+		for name, all := range told {
+			// A name is in the event of the order on purpose: the contract has it, for those who deliver.
+			if at := strings.Index(all, text); at >= 0 && (why != "a customer's name" || !strings.HasPrefix(name, "the events")) {
+				t.Errorf("%s, %s, is in %s: %s", text, why, name, all[max(0, at-200):min(len(all), at+200)])
+			}
+		}
+		return true
+	})
 }
 
 // files returns what lies in the data directory and in the logs, by name.

@@ -228,6 +228,7 @@ func TestScenarios(t *testing.T) {
 					s := top.open(t, sc.units)
 					sc.play(t, s)
 					s.verify(t)
+					s.discreet(t)
 					s.close(t)
 				})
 			}

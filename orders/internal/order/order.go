@@ -18,6 +18,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/lab"
 	"github.com/orderkeep/orderkeep/internal/money"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 )
 
 // ID names an order: a UUIDv7 with the time of its placement, so that ids sort by it and are found by it.
@@ -56,8 +57,8 @@ type Line struct {
 // Payment is how an order is paid.
 type Payment struct {
 	Provider string
-	Token    string // the provider's; never a card number
-	ID       string // of Payments, once authorized
+	Token    telemetry.Secret // the provider's; never a card number
+	ID       string           // of Payments, once authorized
 }
 
 // Lease says who drives a pending order and until when nobody else does. An order with no owner waits for recovery from
@@ -77,7 +78,7 @@ type Order struct {
 	Lines         []Line
 	Currency      string // ISO 4217; may be empty when TotalMinor is 0
 	TotalMinor    int64
-	Customer      string
+	Customer      telemetry.Secret
 	Payment       Payment
 	Key           string // the idempotency key, or ""
 	Payload       Hash   // of what was asked for under the key
@@ -175,9 +176,9 @@ type Placement struct {
 	Lines         []Line
 	LineCurrency  []string // of each line, "" where it names none; may be nil
 	Currency      string
-	Customer      string
+	Customer      telemetry.Secret
 	Provider      string
-	Token         string
+	Token         telemetry.Secret
 	CorrelationID string
 }
 
@@ -233,10 +234,10 @@ func New(p Placement, now time.Time) (*Order, error) {
 			return nil, ErrMixedCurrencies
 		}
 	}
-	if utf8.RuneCountInString(p.Customer) > maxCustomer || !printable(p.Customer) {
+	if utf8.RuneCountInString(string(p.Customer)) > maxCustomer || !printable(string(p.Customer)) {
 		return nil, ErrCustomer
 	}
-	if card.LooksLikeNumber(p.Customer) {
+	if card.LooksLikeNumber(string(p.Customer)) {
 		return nil, ErrCardInText
 	}
 	if err := checkPayment(p, total); err != nil {
@@ -284,13 +285,13 @@ func checkLines(p Placement) (total int64, err error) {
 
 func checkPayment(p Placement, total int64) error {
 	// Looked at even when nothing is to be paid: a card number must not be let in by a free order.
-	if card.LooksLikeNumber(p.Token) || card.LooksLikeNumber(p.Provider) {
+	if card.LooksLikeNumber(string(p.Token)) || card.LooksLikeNumber(p.Provider) {
 		return ErrCard
 	}
 	if total > 0 && (p.Provider == "" || p.Token == "") {
 		return ErrPayment
 	}
-	if len(p.Token) > maxToken || !graphic(p.Token) || !graphic(p.Provider) {
+	if len(p.Token) > maxToken || !graphic(string(p.Token)) || !graphic(p.Provider) {
 		return ErrToken
 	}
 	return nil
@@ -312,9 +313,9 @@ func (p Placement) hash() Hash {
 		num(l.UnitPriceMinor)
 	}
 	str(p.Currency)
-	str(p.Customer)
+	str(string(p.Customer))
 	str(p.Provider)
-	str(p.Token)
+	str(string(p.Token))
 	return Hash(h.Sum(nil))
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"pgregory.net/rapid"
 )
 
@@ -612,7 +613,7 @@ func TestNewRefusesWithAReason(t *testing.T) {
 		{"a token with a line break", change(func(p *Placement) { p.Token = "a\nb" }), "invalid_token"},
 		{"a key of 256 characters", change(func(p *Placement) { p.Key = strings.Repeat("k", 256) }), "invalid_idempotency_key"},
 		{"a key with an umlaut", change(func(p *Placement) { p.Key = "schlüssel" }), "invalid_idempotency_key"},
-		{"a customer of 257 characters", change(func(p *Placement) { p.Customer = strings.Repeat("c", 257) }), "invalid_customer"},
+		{"a customer of 257 characters", change(func(p *Placement) { p.Customer = telemetry.Secret(strings.Repeat("c", 257)) }), "invalid_customer"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

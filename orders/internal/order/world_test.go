@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/explore"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 )
 
 // plan says how often what may happen at any moment. Who recovers does not ask for leases: a lease is there to save work, and what
@@ -75,7 +76,7 @@ func (w *world) place(buyer, again string) {
 		if w.plan.free {
 			p = placement(1, 0)
 		}
-		p.Key, p.Customer = buyer, buyer
+		p.Key, p.Customer = buyer, telemetry.Secret(buyer)
 		res, err := r.Place(context.Background(), p)
 		switch {
 		case errors.Is(err, ErrNoStock):
@@ -108,7 +109,7 @@ func (w *world) name(id ID) string {
 			n++
 		}
 		if x == id {
-			return fmt.Sprint(w.store.orders[id].Customer, n)
+			return fmt.Sprint(string(w.store.orders[id].Customer), n)
 		}
 	}
 	return "-"
@@ -262,7 +263,7 @@ func (w *world) state() string {
 		if o.Rejection != nil {
 			code = o.Rejection.Code
 		}
-		fmt.Fprintln(&b, w.name(id), o.State, code, o.Lease.Live(w.time()), w.store.keys[o.Customer] == id,
+		fmt.Fprintln(&b, w.name(id), o.State, code, o.Lease.Live(w.time()), w.store.keys[string(o.Customer)] == id,
 			w.shelf.held[id] != nil, w.shelf.refused[id] != nil, w.shelf.released[id], w.till.outcome[id], w.till.charges[id])
 	}
 	var late []string
@@ -328,7 +329,7 @@ func (r *replica) write(name string, act func() string) error {
 func (r *replica) Begin(_ context.Context, o *Order) (existing *Order, err error) {
 	w := r.world
 	was := *o
-	failed := r.write("begin "+o.Customer, func() string {
+	failed := r.write("begin "+string(o.Customer), func() string {
 		if w.planted == "the key is not looked at" {
 			delete(w.store.keys, o.Key)
 		}

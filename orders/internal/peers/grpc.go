@@ -88,7 +88,7 @@ func NewCashier(conn grpc.ClientConnInterface) Cashier {
 func (c Cashier) Authorize(ctx context.Context, o *order.Order) (order.Authorization, error) {
 	r, err := c.c.Authorize(ctx, &paymentsv1.AuthorizeRequest{
 		OrderId: string(o.ID), Amount: &paymentsv1.Money{AmountMinor: o.TotalMinor, Currency: o.Currency},
-		Provider: o.Payment.Provider, Token: o.Payment.Token,
+		Provider: o.Payment.Provider, Token: string(o.Payment.Token),
 	})
 	if err != nil {
 		return order.Authorization{}, fault.FromGRPC(err)

@@ -204,7 +204,7 @@ func (c *RESTCashier) Authorize(ctx context.Context, o *order.Order) (order.Auth
 		return order.Authorization{}, err
 	}
 	res, err := c.c.AuthorizePayment(ctx, &paymentsrest.NewPayment{
-		AmountMinor: o.TotalMinor, Currency: o.Currency, Provider: o.Payment.Provider, Token: o.Payment.Token,
+		AmountMinor: o.TotalMinor, Currency: o.Currency, Provider: o.Payment.Provider, Token: string(o.Payment.Token),
 	}, paymentsrest.AuthorizePaymentParams{OrderId: key})
 	if err != nil {
 		return order.Authorization{}, unavailable(err)

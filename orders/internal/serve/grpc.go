@@ -26,7 +26,7 @@ func NewGRPC(orders *order.Service, records order.Records) *GRPC {
 // PlaceOrder implements ordersv1.OrdersServiceServer.
 func (g *GRPC) PlaceOrder(ctx context.Context, req *ordersv1.PlaceOrderRequest) (*ordersv1.PlaceOrderResponse, error) {
 	p := order.Placement{
-		Key: req.IdempotencyKey, Currency: req.Currency, Customer: req.Customer, Provider: req.PaymentProvider, Token: req.PaymentToken,
+		Key: req.IdempotencyKey, Currency: req.Currency, Customer: telemetry.Secret(req.Customer), Provider: req.PaymentProvider, Token: telemetry.Secret(req.PaymentToken),
 		CorrelationID: telemetry.Correlation(ctx),
 	}
 	for _, l := range req.Lines {
@@ -111,7 +111,7 @@ var protoStatus = map[string]ordersv1.OrderStatus{
 func asProto(o *order.Order) *ordersv1.Order {
 	out := &ordersv1.Order{
 		OrderId: string(o.ID), Status: protoStatus[o.State.Status()], Currency: o.Currency, TotalMinor: o.TotalMinor,
-		Customer: o.Customer, Reason: reason(o), CorrelationId: o.CorrelationID, PlacedAt: timestamppb.New(o.PlacedAt),
+		Customer: string(o.Customer), Reason: reason(o), CorrelationId: o.CorrelationID, PlacedAt: timestamppb.New(o.PlacedAt),
 	}
 	for _, l := range o.Lines {
 		out.Lines = append(out.Lines, &ordersv1.OrderLine{Sku: l.SKU, Qty: l.Qty, UnitPriceMinor: l.UnitPriceMinor})

@@ -66,8 +66,8 @@ func (h *REST) PlacePlainOrder(ctx context.Context, req *rest.NewOrder, params r
 // place returns an order that will be served or may still be; a rejection comes as a fault.
 func (h *REST) place(ctx context.Context, req *rest.NewOrder, key rest.OptString) (order.Result, error) {
 	p := order.Placement{
-		Key: key.Value, Lines: make([]order.Line, len(req.Items)), Currency: req.Currency.Value, Customer: req.Customer.Value,
-		Provider: req.Payment.Value.Provider, Token: req.Payment.Value.Token, CorrelationID: telemetry.Correlation(ctx),
+		Key: key.Value, Lines: make([]order.Line, len(req.Items)), Currency: req.Currency.Value, Customer: telemetry.Secret(req.Customer.Value),
+		Provider: req.Payment.Value.Provider, Token: telemetry.Secret(req.Payment.Value.Token), CorrelationID: telemetry.Correlation(ctx),
 	}
 	if key.Set && key.Value == "" {
 		return order.Result{}, order.ErrKey
@@ -242,7 +242,7 @@ func asOrder(o *order.Order) rest.Order {
 		OrderId: asUUID(o.ID), Status: rest.OrderStatus(o.State.Status()), Currency: o.Currency, TotalMinor: o.TotalMinor,
 		Items: make([]rest.OrderItem, len(o.Lines)), CorrelationId: o.CorrelationID, PlacedAt: o.PlacedAt,
 		DecidedAt: optTime(o.DecidedAt), CancelledAt: optTime(o.CancelledAt), FulfilledAt: optTime(o.FulfilledAt), ReturnedAt: optTime(o.ReturnedAt),
-		Reason: optString(reason(o)), Customer: optString(o.Customer), PaymentId: optString(o.Payment.ID),
+		Reason: optString(reason(o)), Customer: optString(string(o.Customer)), PaymentId: optString(o.Payment.ID),
 	}
 	for i, l := range o.Lines {
 		out.Items[i] = rest.OrderItem{Sku: l.SKU, Qty: l.Qty, UnitPrice: l.UnitPriceMinor}

@@ -116,7 +116,7 @@ func beginAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
 			keyed = append(keyed, o)
 		}
 		kind, code, detail := rejectionColumns(o.Rejection)
-		orders = append(orders, string(o.ID), string(o.State), o.Currency, o.TotalMinor, o.Customer, o.Payment.Provider, o.Payment.Token,
+		orders = append(orders, string(o.ID), string(o.State), o.Currency, o.TotalMinor, string(o.Customer), o.Payment.Provider, string(o.Payment.Token),
 			o.Key, o.CorrelationID, kind, code, detail, micro(o.PlacedAt), micro(o.DecidedAt), o.Lease.Owner, micro(o.Lease.Until))
 		for n, l := range o.Lines {
 			lines = append(lines, string(o.ID), n, l.SKU, l.Qty, l.UnitPriceMinor)

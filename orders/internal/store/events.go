@@ -18,7 +18,7 @@ func event(o *order.Order, traceParent string) outbox.Event {
 	switch o.State {
 	case order.Confirmed:
 		m = &ordersv1.OrderConfirmed{
-			OrderId: string(o.ID), Currency: o.Currency, TotalMinor: o.TotalMinor, Lines: Lines(o.Lines), Customer: o.Customer,
+			OrderId: string(o.ID), Currency: o.Currency, TotalMinor: o.TotalMinor, Lines: Lines(o.Lines), Customer: string(o.Customer),
 			ConfirmedAt: timestamppb.New(at),
 		}
 	case order.Rejected:

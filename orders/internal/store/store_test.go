@@ -12,6 +12,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/db/dbtest"
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"github.com/orderkeep/orderkeep/orders/internal/order"
 	ordersv1 "github.com/orderkeep/orderkeep/orders/v1"
 	"google.golang.org/protobuf/proto"
@@ -462,7 +463,7 @@ func TestList(t *testing.T) {
 			o := pending("")
 			o.PlacedAt = noon.Add(time.Duration(i) * time.Microsecond)
 			o.ID = order.IDAt(o.PlacedAt)
-			o.Customer = fmt.Sprintf("C-%d", i%2)
+			o.Customer = telemetry.Secret(fmt.Sprintf("C-%d", i%2))
 			mustBegin(t, s, o)
 			all = append(all, o.ID)
 			switch i % 3 {

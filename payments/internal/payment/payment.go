@@ -28,7 +28,11 @@
 // way is its caller's: without one nobody wants the money.
 package payment
 
-import "time"
+import (
+	"time"
+
+	"github.com/orderkeep/orderkeep/internal/telemetry"
+)
 
 // Step names one command of an order. Order id and step are the key of its one attempt.
 type Step string
@@ -57,7 +61,7 @@ type Payment struct {
 	Voided     int64
 	Refunded   int64
 	Provider   string
-	Token      string
+	Token      telemetry.Secret
 	Decline    string // the provider's reason, with Declined
 	// Correlation is the correlation id of the request that began the payment.
 	Correlation string

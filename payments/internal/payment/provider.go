@@ -3,6 +3,7 @@ package payment
 import (
 	"context"
 	"errors"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 )
 
 // Provider moves money. Everything that it does is named by a charge's key, and one key has one outcome for ever: asked
@@ -32,7 +33,7 @@ type Charge struct {
 	Key      string
 	Amount   int64 // minor units
 	Currency string
-	Token    string
+	Token    telemetry.Secret
 }
 
 // State is how a charge stands at the provider.

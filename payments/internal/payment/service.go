@@ -13,6 +13,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/lab"
 	"github.com/orderkeep/orderkeep/internal/money"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 )
 
 // ErrCardNumber refuses a request that holds a card number. It does not repeat it.
@@ -42,7 +43,7 @@ type Request struct {
 	Amount   int64 // minor units
 	Currency string
 	Provider string
-	Token    string
+	Token    telemetry.Secret
 }
 
 // maxToken is the contract's.
@@ -238,7 +239,7 @@ func (s *Service) now() time.Time { return lab.Now().UTC().Truncate(time.Microse
 
 // check refuses what must not reach the store. Its errors repeat nothing of what the caller sent.
 func (s *Service) check(q Request) error {
-	if card.LooksLikeNumber(q.Token) || card.LooksLikeNumber(q.Provider) || card.LooksLikeNumber(q.Currency) {
+	if card.LooksLikeNumber(string(q.Token)) || card.LooksLikeNumber(q.Provider) || card.LooksLikeNumber(q.Currency) {
 		return ErrCardNumber
 	}
 	if q.Amount <= 0 {
@@ -257,7 +258,7 @@ func (s *Service) check(q Request) error {
 	}
 	// What is no character would be stored by one engine and refused by another. Broken UTF-8 reads as RuneError.
 	odd := func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
-	if n := utf8.RuneCountInString(q.Token); n == 0 || n > maxToken || strings.ContainsFunc(q.Token, odd) {
+	if n := utf8.RuneCountInString(string(q.Token)); n == 0 || n > maxToken || strings.ContainsFunc(string(q.Token), odd) {
 		return fault.New(fault.Invalid, "invalid_token", "The token must have 1 to %d printable characters.", maxToken)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 )
 
 // operations are the commands, as a caller repeats them.
@@ -380,7 +381,7 @@ func TestRefusesWhatMustNotReachTheStore(t *testing.T) {
 		"a provider that is not there":        {with(func(q *Request) { q.Provider = "bank" }), "unknown_provider"},
 		"no provider":                         {with(func(q *Request) { q.Provider = "" }), "unknown_provider"},
 		"no token":                            {with(func(q *Request) { q.Token = "" }), "invalid_token"},
-		"a long token":                        {with(func(q *Request) { q.Token = strings.Repeat("x", 256) }), "invalid_token"},
+		"a long token":                        {with(func(q *Request) { q.Token = telemetry.Secret(strings.Repeat("x", 256)) }), "invalid_token"},
 		"a token that is not UTF-8":           {with(func(q *Request) { q.Token = "pm_\xff" }), "invalid_token"},
 		"a token with a NUL":                  {with(func(q *Request) { q.Token = "pm_\x00" }), "invalid_token"},
 		"a token with half a character":       {with(func(q *Request) { q.Token = "pm_\uFFFD" }), "invalid_token"},
@@ -395,7 +396,7 @@ func TestRefusesWhatMustNotReachTheStore(t *testing.T) {
 			if f.Kind != fault.Invalid || f.Code != tc.code {
 				t.Errorf("got %v, want %s", err, tc.code)
 			}
-			for _, sent := range []string{tc.q.Token, tc.q.Provider, tc.q.Currency} {
+			for _, sent := range []string{string(tc.q.Token), tc.q.Provider, tc.q.Currency} {
 				if len(sent) > 3 && strings.Contains(err.Error(), sent) {
 					t.Errorf("the error repeats %q: %v", sent, err)
 				}
@@ -405,7 +406,7 @@ func TestRefusesWhatMustNotReachTheStore(t *testing.T) {
 			}
 		})
 	}
-	if _, err := setup().Authorize(t.Context(), with(func(q *Request) { q.Token = strings.Repeat("ü", 255) })); err != nil {
+	if _, err := setup().Authorize(t.Context(), with(func(q *Request) { q.Token = telemetry.Secret(strings.Repeat("ü", 255)) })); err != nil {
 		t.Errorf("a token of 255 characters: %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"github.com/orderkeep/orderkeep/payments/internal/payment"
 	paymentsv1 "github.com/orderkeep/orderkeep/payments/v1"
 )
@@ -28,7 +29,7 @@ func (g *GRPC) Authorize(ctx context.Context, req *paymentsv1.AuthorizeRequest) 
 		return nil, err
 	}
 	p, err := g.payments.Authorize(ctx, payment.Request{
-		Order: order, Amount: req.Amount.GetAmountMinor(), Currency: req.Amount.GetCurrency(), Provider: req.Provider, Token: req.Token,
+		Order: order, Amount: req.Amount.GetAmountMinor(), Currency: req.Amount.GetCurrency(), Provider: req.Provider, Token: telemetry.Secret(req.Token),
 	})
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/httpd"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"github.com/orderkeep/orderkeep/internal/trail"
 	"github.com/orderkeep/orderkeep/payments/internal/payment"
 	"github.com/orderkeep/orderkeep/payments/v1/rest"
@@ -40,7 +41,7 @@ var (
 // AuthorizePayment implements rest.Handler.
 func (h *REST) AuthorizePayment(ctx context.Context, req *rest.NewPayment, params rest.AuthorizePaymentParams) (rest.AuthorizePaymentRes, error) {
 	p, err := h.payments.Authorize(ctx, payment.Request{
-		Order: params.OrderId.String(), Amount: req.AmountMinor, Currency: req.Currency, Provider: req.Provider, Token: req.Token,
+		Order: params.OrderId.String(), Amount: req.AmountMinor, Currency: req.Currency, Provider: req.Provider, Token: telemetry.Secret(req.Token),
 	})
 	if err != nil {
 		return nil, err

@@ -147,7 +147,7 @@ func write(tx *db.Tx, records map[string]*payment.Record, changed, known map[str
 			into = &added
 		}
 		*into = append(*into, p.Order, p.ID, string(p.Status), p.Amount, p.Currency, p.Authorized, p.Captured, p.Voided, p.Refunded,
-			p.Provider, p.Token, p.Decline, p.Correlation, micro(p.Created), micro(p.Updated), micro(p.Due))
+			p.Provider, string(p.Token), p.Decline, p.Correlation, micro(p.Created), micro(p.Updated), micro(p.Due))
 		for _, a := range r.Attempts {
 			attempts = append(attempts, p.Order, string(a.Step), string(a.Result), a.Amount, a.Ref, a.Error, micro(a.Started), micro(a.Ended))
 		}

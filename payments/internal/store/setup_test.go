@@ -13,6 +13,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/db/dbtest"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"github.com/orderkeep/orderkeep/payments/internal/payment"
 	"github.com/orderkeep/orderkeep/payments/internal/provider/simulated"
 )
@@ -67,7 +68,7 @@ func (b *bundle) close() {
 func orderID(n int) string { return fmt.Sprintf("0197b7b0-0000-7000-8000-%012d", n) }
 
 func request(order, token string) payment.Request {
-	return payment.Request{Order: order, Amount: 1000, Currency: "EUR", Provider: simulated.Name, Token: token}
+	return payment.Request{Order: order, Amount: 1000, Currency: "EUR", Provider: simulated.Name, Token: telemetry.Secret(token)}
 }
 
 // operate runs operations of an order in turn, by their names; authorize may have a token behind it.

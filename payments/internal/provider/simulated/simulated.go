@@ -56,7 +56,7 @@ func (p *Provider) Close() error {
 // Authorize implements payment.Provider. A script's delay ends early when ctx does, and the money is held all the
 // same: a caller that hangs up does not stop a provider.
 func (p *Provider) Authorize(ctx context.Context, c payment.Charge) (payment.Outcome, error) {
-	s := read(c.Token)
+	s := read(string(c.Token))
 	if s.down {
 		return payment.Outcome{}, payment.ErrUnavailable
 	}

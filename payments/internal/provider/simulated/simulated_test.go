@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/db/dbtest"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"github.com/orderkeep/orderkeep/payments/internal/payment"
 )
 
@@ -67,7 +68,7 @@ func (b *bundle) restart() {
 }
 
 func charge1000(token string) payment.Charge {
-	return payment.Charge{Key: key, Amount: 1000, Currency: "EUR", Token: token}
+	return payment.Charge{Key: key, Amount: 1000, Currency: "EUR", Token: telemetry.Secret(token)}
 }
 
 // is checks an answer without the provider's id, which is random.
