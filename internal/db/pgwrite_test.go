@@ -322,8 +322,9 @@ func TestADeadlockRunsOneOfTheTwoAgain(t *testing.T) {
 		}
 		return nil
 	})
-	if errs[0] != nil || errs[1] != nil || runs[0]+runs[1] != 3 {
-		t.Errorf("%v, ran %v times; want one of them twice", errs, runs)
+	// The one that runs again may be back at its first row before the other, which waits for that row, has woken up: then they meet again.
+	if errs[0] != nil || errs[1] != nil || runs[0]+runs[1] < 3 {
+		t.Errorf("%v, ran %v times; want one of them again", errs, runs)
 	}
 	if n := count(t, d, `SELECT min(n) + max(n) FROM wide`); n != 4 {
 		t.Errorf("both rows together were written %d times, want 4", n)
