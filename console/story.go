@@ -146,7 +146,7 @@ func again(lines []line) {
 	failed := map[string]bool{}
 	for i := range lines {
 		l := &lines[i]
-		call := l.Service + " " + strings.TrimSuffix(l.What, ", attempt 1")
+		call := l.Service + " " + l.What
 		if l.Kind == "call" && failed[call] {
 			l.Kind = "retry"
 		}
@@ -221,7 +221,9 @@ func (c *console) windows(ctx context.Context, order, correlation string, s *sto
 					all[i].Oldest, _ = time.Parse(time.RFC3339Nano, page.Oldest)
 					urls[i] = page.TraceURL
 					for _, e := range page.Entries {
-						found[e.key()] = e
+						if e.CorrelationID == correlation || !strings.HasPrefix(e.Name, "GET ") { // who only looked at it did nothing to it
+							found[e.key()] = e
+						}
 					}
 				})
 			}
@@ -269,7 +271,7 @@ func (e entry) line(process string) line {
 	case attempt > 1:
 		l.Kind, l.What = "retry", fmt.Sprintf("%s, attempt %d", strings.TrimSuffix(e.Name, " attempt"), int(attempt))
 	case attempt == 1:
-		l.Kind, l.What = "call", strings.TrimSuffix(e.Name, " attempt")+", attempt 1"
+		l.Kind, l.What = "call", strings.TrimSuffix(e.Name, " attempt")
 	case strings.HasPrefix(e.Name, "publish "), strings.HasPrefix(e.Name, "consume "):
 		l.Kind = "event"
 	case e.SpanKind == "client":
@@ -277,8 +279,13 @@ func (e entry) line(process string) line {
 	case e.SpanKind == "internal":
 		l.Kind = "work"
 	}
-	if l.Detail == "" {
-		l.Detail = attributes(e.Attrs, "orderId", "attempt", "target", "refused", "subject")
+	if service, method, ok := strings.Cut(strings.TrimPrefix(e.Name, "/orderkeep."), "/"); ok && strings.HasPrefix(e.Name, "/orderkeep.") {
+		l.What = service[strings.LastIndexByte(service, '.')+1:] + "/" + method
+	}
+	if status, ok := e.Attrs["http.response.status_code"].(float64); ok && l.Detail == "" {
+		l.Detail = fmt.Sprintf("answered %d", int(status))
+	} else if l.Detail == "" {
+		l.Detail = attributes(e.Attrs, "orderId", "attempt", "target", "refused", "subject", "rpc.system", "rpc.grpc.status_code")
 	}
 	return l
 }

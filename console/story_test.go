@@ -88,6 +88,8 @@ func TestStoryIsInTheOrderOfTimeAndInScenes(t *testing.T) {
 	for i, err := range []string{"away", ""} { // recovery
 		s.add(entry{Kind: "span", At: start.Add(time.Duration(250+10*i) * time.Millisecond), Service: "payments", Name: "simulated/Lookup attempt", SpanKind: "client", Error: err, Attrs: map[string]any{"attempt": 1.0}}.line("payments"))
 	}
+	s.add(entry{Kind: "span", At: start.Add(280 * time.Millisecond), Service: "payments", Name: "/orderkeep.payments.v1.PaymentsService/Authorize", SpanKind: "server", Attrs: map[string]any{"rpc.system": "grpc"}}.line("payments"),
+		entry{Kind: "span", At: start.Add(290 * time.Millisecond), Service: "orders", Name: "POST /v1/orders", SpanKind: "server", Attrs: map[string]any{"http.response.status_code": 202.0, "url.path": "/v1/orders"}}.line("orders"))
 	s.steps([]ordersapi.TimelineEntry{{At: start, What: "placed"}, {At: start.Add(300 * time.Millisecond), What: "confirmed"}})
 	scenes := s.scenes()
 	if len(scenes) != 2 || scenes[1].After != "3 days" || scenes[0].Span() != "300 ms in all" {
@@ -101,9 +103,10 @@ func TestStoryIsInTheOrderOfTimeAndInScenes(t *testing.T) {
 		}
 	}
 	want := []string{
-		"orders step placed|", "orders log request refused|why y", "payments call simulated/Authorize, attempt 1|away",
+		"orders step placed|", "orders log request refused|why y", "payments call simulated/Authorize|away",
 		"orders refused payments/Authorize attempt|breaker open x", "payments retry simulated/Authorize, attempt 2|",
-		"payments call simulated/Lookup, attempt 1|away", "payments retry simulated/Lookup, attempt 1|", "orders step confirmed|",
+		"payments call simulated/Lookup|away", "payments retry simulated/Lookup|",
+		"payments span PaymentsService/Authorize|", "orders span POST /v1/orders|answered 202", "orders step confirmed|",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
