@@ -32,7 +32,7 @@
       cursor: { y: false }, scales: { y: { range: (u, min, max) => [0, max > 0 ? max * 1.1 : 1] } },
       axes: [{ ...axis, space: 70, values: (u, ticks) => ticks.map((v) => new Date(v * 1e3).toISOString().slice(11, 19)) }, { ...axis, size: 46 }],
       series: [{ label: "at", value: (u, v) => (v == null ? "" : new Date(v * 1e3).toISOString().slice(11, 19)) },
-        ...chart.lines.map((l, i) => ({ label: l.name, stroke: resolve(i), width: 1.6, value: (u, v) => (v == null ? "" : +v.toPrecision(3) + " " + chart.unit) }))],
+        ...chart.lines.map((l, i) => ({ label: l.name, stroke: resolve(i), width: 1.6, points: { show: false }, value: (u, v) => (v == null ? "" : +v.toPrecision(3) + " " + chart.unit) }))],
     }, data, box);
     plots[id] = { plot, names };
   };
