@@ -343,7 +343,7 @@ func (s *shop) try(method, path string, body any, header ...string) (answer, err
 	}
 	for i := 0; i+1 < len(header); i += 2 {
 		if header[i] == "Idempotency-Key" {
-			s.private.Store(header[i+1], "a key")
+			s.private.LoadOrStore(header[i+1], "a key") // one may be named by its customer
 		}
 		if header[i+1] != "" {
 			r.Header.Set(header[i], header[i+1])
@@ -454,12 +454,14 @@ func (s *shop) discreet(t testing.TB) {
 			told[name] = text
 		}
 	}
+	feeds := map[string]string{"orders": "/v1/events", "inventory": "/v1/events/inventory", "payments": "/v1/events/payments"}
 	for _, sv := range s.services {
-		told["the figures of "+strings.Join(sv.contexts, "+")] += figures(t, sv.now().URL)
-	}
-	for context, feed := range map[string]string{"orders": "/v1/events", "inventory": "/v1/events/inventory", "payments": "/v1/events/payments"} {
-		if s.of[context] != nil {
-			told["the events of "+context] = s.get(t, feed+"?limit=1000").text
+		if sv.process == nil || sv.process.Gone() {
+			continue // the scenario was about that
+		}
+		told["the figures of "+strings.Join(sv.contexts, "+")] += figures(t, sv.process.URL)
+		for _, context := range sv.contexts {
+			told["the events of "+context] = s.get(t, feeds[context]+"?limit=1000").text
 		}
 	}
 	s.private.Range(func(what, why any) bool {
