@@ -167,6 +167,9 @@ func drawChart(id, title, unit string, of []string, points []point) chart {
 		s.Path = path.String()
 		ch.Series = append(ch.Series, s)
 	}
+	if len(points) < 2 && ch.Empty != "" {
+		ch.Empty = "The first figures come in a moment." // a rate takes two readings
+	}
 	if len(ch.Series) == 0 && ch.Empty == "" {
 		ch.Empty = "The services do not say. Their figures are for this machine, and for the networks in --metrics-from."
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -113,6 +114,18 @@ func TestStoryIsInTheOrderOfTimeAndInScenes(t *testing.T) {
 	}
 	if l := scenes[1].Lines[0]; l.What != "return order by ann" || l.Detail != "too small" || l.Kind != "hand" {
 		t.Errorf("%+v", l)
+	}
+}
+
+func TestChartSaysWhyItIsEmpty(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]string{0: "in a moment", 1: "in a moment", 2: "No order was refused"} {
+		if ch := drawChart("refusals", "", "", []string{seriesRefused}, make([]point, n)); !strings.Contains(ch.Empty, want) {
+			t.Errorf("after %d readings: %q", n, ch.Empty)
+		}
+	}
+	if ch := drawChart("queue", "", "", []string{seriesQueue}, make([]point, 2)); !strings.Contains(ch.Empty, "--metrics-from") {
+		t.Errorf("a service that does not say: %q", ch.Empty)
 	}
 }
 
