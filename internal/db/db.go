@@ -106,7 +106,7 @@ func (d *DB) start(ctx context.Context, s Schema) error {
 	if err := d.migrate(ctx, s); err != nil {
 		return err
 	}
-	tx := &Tx{engine: d.engine, wide: map[wideKey]string{}}
+	tx := &Tx{engine: d.engine, wide: spellings{}}
 	if err := d.engine.connect(ctx, d, tx); err != nil {
 		return err
 	}

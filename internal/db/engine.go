@@ -37,7 +37,7 @@ type engine interface {
 	// one spells a statement, and wide one with a marker for as many of the rows in args as it takes at once; it returns
 	// the arguments to give and how many of args they are. cols is 0 for a list.
 	one(query string) string
-	wide(t *Tx, query string, cols int, args []any) (statement string, give []any, used int)
+	wide(known spellings, query string, cols int, args []any) (statement string, give []any, used int)
 
 	// exec runs a statement that returns no rows, and returns how many it changed.
 	exec(t *Tx, query string, args []any) (int64, error)

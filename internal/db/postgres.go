@@ -199,13 +199,13 @@ func (e *pgEngine) exec(t *Tx, query string, args []any) (int64, error) {
 }
 
 // wide gives a column of all rows as one parameter, so that one prepared statement serves any number of rows.
-func (e *pgEngine) wide(t *Tx, query string, cols int, args []any) (string, []any, int) {
+func (e *pgEngine) wide(known spellings, query string, cols int, args []any) (string, []any, int) {
 	step := max(cols, 1)
 	give := make([]any, step)
 	for c := range give {
 		give[c] = column(args, c, step)
 	}
-	return t.spelled(wideKey{query, cols, 0}, func(k wideKey) string { return spell(k, args) }), give, len(args)
+	return known.of(wideKey{query, cols, 0}, func(k wideKey) string { return spell(k, args) }), give, len(args)
 }
 
 func spell(k wideKey, args []any) string {

@@ -37,3 +37,30 @@ func (d *DB) Prepared(ctx context.Context, query string, args ...any) (*sql.Rows
 	})
 	return rows, d.explain(err)
 }
+
+// PreparedWide is Prepared for a query with IN (list), and calls scan for each row. A long list may run as several queries, each of
+// which sees a state of its own.
+func (d *DB) PreparedWide(ctx context.Context, query string, list []any, scan func(*sql.Rows) error) error {
+	for len(list) > 0 {
+		statement, give, used := d.engine.wide(nil, query, 0, list)
+		if err := d.each(ctx, statement, give, scan); err != nil {
+			return err
+		}
+		list = list[used:]
+	}
+	return nil
+}
+
+func (d *DB) each(ctx context.Context, query string, args []any, scan func(*sql.Rows) error) error {
+	rows, err := d.Prepared(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return d.explain(rows.Err())
+}

@@ -166,9 +166,9 @@ func (e *sqliteEngine) one(query string) string { return strings.TrimSuffix(quer
 // wide takes rows one by one: there is no round trip to save, and a statement for many of them costs SQLite more than as many small ones,
 // because it notes what each has changed, should a later one fail. A list is as wide as the next power of two up to maxList, with its last
 // value repeated, so that a handful of prepared statements serve all lengths.
-func (e *sqliteEngine) wide(t *Tx, query string, cols int, args []any) (string, []any, int) {
+func (e *sqliteEngine) wide(known spellings, query string, cols int, args []any) (string, []any, int) {
 	if cols > 0 {
-		return t.spelled(wideKey{query, cols, 1}, e.spell), args[:cols], cols
+		return known.of(wideKey{query, cols, 1}, e.spell), args[:cols], cols
 	}
 	used, length := min(len(args), maxList), 1
 	for length < used {
@@ -178,7 +178,7 @@ func (e *sqliteEngine) wide(t *Tx, query string, cols int, args []any) (string, 
 	for len(give) < length {
 		give = append(give, args[used-1])
 	}
-	return t.spelled(wideKey{query, 0, length}, e.spell), give, used
+	return known.of(wideKey{query, 0, length}, e.spell), give, used
 }
 
 // spell writes plain question marks: SQLite finds the name of parameter $n by walking a list of all of them, which

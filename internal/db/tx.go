@@ -16,7 +16,7 @@ type Tx struct {
 	engine engine
 	conn   *sql.Conn // nil while there is none
 	stmts  map[string]*sql.Stmt
-	wide   map[wideKey]string
+	wide   spellings
 	server server // the other end of conn; PostgreSQL's
 
 	// SQLite's statements that return no rows, and their arguments.
@@ -30,12 +30,16 @@ type wideKey struct {
 	cols, rows int
 }
 
-// spelled is the text of a wide statement, written once.
-func (t *Tx) spelled(k wideKey, spell func(wideKey) string) string {
-	statement, ok := t.wide[k]
+// spellings are the texts of wide statements, each written once. A nil one keeps nothing.
+type spellings map[wideKey]string
+
+func (known spellings) of(k wideKey, spell func(wideKey) string) string {
+	statement, ok := known[k]
 	if !ok {
 		statement = spell(k)
-		t.wide[k] = statement
+		if known != nil {
+			known[k] = statement
+		}
 	}
 	return statement
 }
@@ -120,7 +124,7 @@ func (t *Tx) Query(query string, args ...any) (*sql.Rows, error) {
 // A set may run as several statements, also as one for each row.
 func (t *Tx) ExecWide(query string, cols int, args []any) error {
 	for len(args) > 0 {
-		statement, give, used := t.engine.wide(t, query, cols, args)
+		statement, give, used := t.engine.wide(t.wide, query, cols, args)
 		if _, err := t.Exec(statement, give...); err != nil {
 			return err
 		}
@@ -165,7 +169,7 @@ func (t *Tx) QueryRows(query string, cols int, args []any, scan func(*sql.Rows) 
 
 func (t *Tx) queryWide(query string, cols int, args []any, scan func(*sql.Rows) error) error {
 	for len(args) > 0 {
-		statement, give, used := t.engine.wide(t, query, cols, args)
+		statement, give, used := t.engine.wide(t.wide, query, cols, args)
 		rows, err := t.Query(statement, give...)
 		if err != nil {
 			return err

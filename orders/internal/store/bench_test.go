@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/orderkeep/orderkeep/internal/db/dbtest"
+	"github.com/orderkeep/orderkeep/orders/internal/order"
 )
 
 // BenchmarkPlace is what an order of one line costs in this store: begin and confirm, 64 callers at once.
@@ -31,4 +32,35 @@ func benchmarkPlace(b *testing.B, e dbtest.Engine) {
 			}
 		}
 	})
+}
+
+// BenchmarkRead is what an order, and a page of them, costs to read.
+func BenchmarkRead(b *testing.B) {
+	for _, e := range []dbtest.Engine{dbtest.SQLite, dbtest.Postgres} {
+		s, _ := setup(b, e)
+		var last order.ID
+		for range 1000 {
+			o := pending("")
+			if _, err := s.Begin(b.Context(), o); err != nil {
+				b.Fatal(err)
+			}
+			last = o.ID
+		}
+		b.Run(e.Name+"/order", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.Get(b.Context(), last); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(e.Name+"/page of 50", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if page, err := s.List(b.Context(), order.Filter{Limit: 50}); err != nil || len(page) != 50 {
+					b.Fatal(len(page), err)
+				}
+			}
+		})
+	}
 }

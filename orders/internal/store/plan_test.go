@@ -15,7 +15,7 @@ func TestListsGoByKey(t *testing.T) {
 		"all":            {listAll, "SEARCH orders USING PRIMARY KEY (id>? AND id<?)"},
 		"fulfilled":      {listFulfilled, "SEARCH orders USING PRIMARY KEY (id>? AND id<?)"},
 		"of a customer":  {listByCustomer, "SEARCH orders USING INDEX orders_by_customer (customer=? AND id>? AND id<?)"},
-		"lines of one":   {getLines, "SEARCH order_lines USING PRIMARY KEY (order_id=?)"},
+		"lines":          {strings.Replace(getLines, "(list)", "($1, $2)", 1), "SEARCH order_lines USING PRIMARY KEY (order_id=?)"},
 		"of an id":       {getOrder, "SEARCH orders USING PRIMARY KEY (id=?)"},
 		"of a state":     {listByState, "SEARCH orders USING INDEX orders_not_fulfilled (state=? AND id>? AND id<?)"},
 		"correlation id": {listByCorrelation, "SEARCH orders USING INDEX orders_by_correlation (correlation_id=? AND id>? AND id<?)"},

@@ -33,7 +33,7 @@ const (
 		WHERE correlation_id = $6 AND id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4
 		AND ($7 = '' OR state = $7 OR state = $8) AND ($9 = '' OR customer = $9) ORDER BY id DESC LIMIT $5`
 
-	getLines = `SELECT sku, qty, unit_price_minor FROM order_lines WHERE order_id = $1 ORDER BY n`
+	getLines = `SELECT order_id, sku, qty, unit_price_minor FROM order_lines WHERE order_id IN (list) ORDER BY order_id, n`
 )
 
 // Get implements order.Records.
@@ -101,49 +101,37 @@ func (s *Store) Notes(ctx context.Context, id order.ID) ([]order.Note, error) {
 	return notes, rows.Err()
 }
 
-// read runs a query over orders and adds their lines, in one snapshot.
+// read runs a query over orders and adds their lines. Those are written with their order and never changed, so the two queries need not
+// see one state.
 func (s *Store) read(ctx context.Context, query string, args ...any) ([]*order.Order, error) {
-	var orders []*order.Order
-	err := s.db.Read(ctx, func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, query, args...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			o, err := scanOrder(rows)
-			if err != nil {
-				return err
-			}
-			orders = append(orders, o)
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			return err
-		}
-		for _, o := range orders {
-			if err := readLines(ctx, tx, o); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return orders, err
-}
-
-func readLines(ctx context.Context, tx *sql.Tx, o *order.Order) error {
-	rows, err := tx.QueryContext(ctx, getLines, string(o.ID))
+	rows, err := s.db.Prepared(ctx, query, args...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer rows.Close()
+	var orders []*order.Order
+	var ids []any
+	byID := map[order.ID]*order.Order{}
 	for rows.Next() {
+		o, err := scanOrder(rows)
+		if err != nil {
+			return nil, err
+		}
+		orders, ids, byID[o.ID] = append(orders, o), append(ids, string(o.ID)), o
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return nil, err
+	}
+	return orders, s.db.PreparedWide(ctx, getLines, ids, func(rows *sql.Rows) error {
+		var id order.ID
 		var l order.Line
-		if err := rows.Scan(&l.SKU, &l.Qty, &l.UnitPriceMinor); err != nil {
+		if err := rows.Scan(&id, &l.SKU, &l.Qty, &l.UnitPriceMinor); err != nil {
 			return err
 		}
+		o := byID[id]
 		o.Lines = append(o.Lines, l)
-	}
-	return rows.Err()
+		return nil
+	})
 }
 
 func scanOrder(rows *sql.Rows) (*order.Order, error) {
