@@ -12,6 +12,9 @@ const (
 	MemoryLimit = memoryLimit
 )
 
+// UnmapFile gives back what the start has needed of the program's file.
+var UnmapFile = unmapFile
+
 // Memory is what Tune limits the process to.
 var Memory = memory
 

@@ -84,6 +84,9 @@ func (c Config) telemetry(ctx context.Context, here []Context, log *slog.Logger)
 	return tracing, kept, nil
 }
 
+// startTime is after how long a process that serves has started: what only that needed is given back then.
+const startTime = time.Second
+
 // exportTime is how long the end of the process waits for a collector.
 const exportTime = 2 * time.Second
 
@@ -120,6 +123,7 @@ func (n *node) serve(ctx context.Context, stop func(), listener, grpcListener ne
 		go func() { failed <- e.serve() }()
 	}
 	n.log.Info("serving", where...)
+	time.AfterFunc(startTime, unmapFile)
 	if ready != nil {
 		ready(listener.Addr().String())
 	}
