@@ -73,7 +73,7 @@ type dev struct {
 func newDev(t *testing.T) *dev {
 	t.Helper()
 	d := &dev{dir: t.TempDir(), ports: map[string]string{}}
-	for _, path := range []string{"Makefile", "go.mod", "go.sum", "cmd", "internal", "orders", "inventory", "payments", "tools"} {
+	for _, path := range []string{"Makefile", "go.mod", "go.sum", "cmd", "console", "internal", "orders", "inventory", "payments", "tools"} {
 		from, to := filepath.Join("..", path), filepath.Join(d.dir, path)
 		info, err := os.Stat(from)
 		if err == nil && info.IsDir() {

@@ -68,7 +68,8 @@ func (c Config) telemetry(ctx context.Context, here []Context, log *slog.Logger)
 	if c.WindowSize > 0 {
 		var err error
 		if kept, err = window.Open(filepath.Join(c.Data, "window"), strings.Join(names(here), "+"), int64(c.WindowSize), c.WindowAge, log); err != nil {
-			return nil, nil, fmt.Errorf("%w; --window-size 0 does without", err)
+			// They are for looking back. A container that may not write, because its databases are elsewhere, serves without them.
+			log.Warn("recent log lines and spans are not kept: give --data a directory that can be written to, or say --window-size 0", "error", err.Error())
 		}
 	}
 	host, err := os.Hostname()
