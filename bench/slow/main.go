@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -27,6 +28,8 @@ func main() {
 	flag.StringVar(&o.program, "program", "", "an orderkeep that is built already")
 	flag.StringVar(&o.policies, "call-policy", "simulated/Authorize timeout=9s", "as serve has it; what is past its bounds is answered 202 at once, and does not wait")
 	flag.Parse()
+	debug.SetGCPercent(-1) // this process holds the other ends of all that wait, and its own collector is not to be measured; a run takes a few hundred MB
+	debug.SetMemoryLimit(2 << 30)
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench/slow:", err)
 		os.Exit(1)
