@@ -291,6 +291,9 @@ func listen(ctx context.Context, url string) heardOf {
 		now := time.Now()
 		var e struct{ Time time.Time }
 		if err := json.Unmarshal(data, &e); err != nil {
+			if ctx.Err() != nil { // we have hung up in the middle of it
+				break
+			}
 			return heardOf{err: err}
 		}
 		ages = append(ages, now.Sub(e.Time).Seconds()*1e3)
