@@ -142,6 +142,9 @@ Try next, in another terminal:
   %[2]s --url %[1]s stock get 85123A
   %[2]s verify --data %[3]s
 
+  # see it
+  %[1]s/console
+
   # read the API
   %[1]s/docs
 
