@@ -276,6 +276,18 @@ func at(t times, q float64) time.Duration {
 	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
 }
 
-func ratio(a, b times) float64 { return float64(at(a, 0.99)) / float64(max(1, at(b, 0.99))) }
+// ratio is that of the medians of the times' 99th percentiles: a halt of the machine makes one time slow, and not the ratio.
+func ratio(a, b []result, of func(result) times) float64 {
+	return float64(median(a, of)) / float64(max(1, median(b, of)))
+}
+
+func median(all []result, of func(result) times) time.Duration {
+	each := make([]time.Duration, len(all))
+	for i, r := range all {
+		each[i] = at(of(r), 0.99)
+	}
+	slices.Sort(each)
+	return (each[(len(each)-1)/2] + each[len(each)/2]) / 2
+}
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

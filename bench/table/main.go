@@ -27,6 +27,7 @@ type options struct {
 	skus        int
 	sales       string // directory of a shop's sales
 	dir         string
+	grown       string // data directory of a grown database that stays
 	out         string
 	only        string
 	quick       bool
@@ -37,10 +38,11 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds; all that is compared is measured in each, in turn")
 	flag.DurationVar(&o.time, "d", 5*time.Second, "how long each measurement takes")
 	flag.IntVar(&o.connections, "c", 64, "connections")
-	flag.IntVar(&o.orders, "orders", 1_000_000, "orders in the database that has grown; 10,000,000 take twenty minutes more")
+	flag.IntVar(&o.orders, "orders", 1_000_000, "orders in the database that has grown; 10,000,000 take an hour more")
 	flag.IntVar(&o.skus, "skus", 100_000, "SKUs in it")
 	flag.StringVar(&o.sales, "sales", os.Getenv("ORDERKEEP_SALES"), "directory of a shop's sales, NAME.csv.gz and NAME_stock.csv; without it the week of the demo is replayed")
 	flag.StringVar(&o.dir, "dir", "", "where the databases are made; its disk is what is measured (default: the system's directory for temporary files)")
+	flag.StringVar(&o.grown, "grown", "", "data directory of the database that has grown: it is filled up to -orders and kept, so that the next run finds it (default: one that is made for this run)")
 	flag.StringVar(&o.out, "o", "", "write the table as Markdown into this file")
 	flag.StringVar(&o.only, "only", "", "measure only these parts, separated by commas: "+strings.Join(partNames(), ", "))
 	flag.BoolVar(&o.quick, "quick", false, "a few minutes: 1 s each, 50,000 orders. To see that all runs, and not for figures")
@@ -140,7 +142,12 @@ func say(format string, args ...any) {
 func (b *bench) bin(name string) string { return filepath.Join(b.dir, name) }
 
 // at is a directory for the data of one program.
-func (b *bench) at(name string) string { return filepath.Join(b.dir, "data", name) }
+func (b *bench) at(name string) string {
+	if name == "grown" && b.grown != "" {
+		return b.grown
+	}
+	return filepath.Join(b.dir, "data", name)
+}
 
 // later is done when the part ends, also if it fails.
 func (b *bench) later(f func()) { b.ended = append(b.ended, f) }

@@ -176,7 +176,9 @@ func (b *bench) growth() error {
 	if out, err := load.Output(); err != nil {
 		return fmt.Errorf("load: %w: %s", err, out)
 	}
-	b.note("loading, orders/s", "/s", float64(b.orders)/time.Since(began).Seconds())
+	if b.grown == "" { // else it may have been there
+		b.note("loading, orders/s", "/s", float64(b.orders)/time.Since(began).Seconds())
+	}
 	for _, p := range []*programs.Program{fresh, old} {
 		if err := stocked(p.URL); err != nil {
 			return err
