@@ -103,6 +103,13 @@ func TestAdjustUnderAKey(t *testing.T) {
 	if got := level(r, "PEN").OnHand; got != 10 {
 		t.Errorf("the repeat changed on hand to %d", got)
 	}
+	var kept []string
+	for _, o := range r.Changes().Outcomes {
+		kept = append(kept, o.Key)
+	}
+	if diff := cmp.Diff([]string{"k", "k2"}, kept); diff != "" {
+		t.Errorf("answers to be stored, each once (-want +got):\n%s", diff)
+	}
 }
 
 func TestAdjustmentCheck(t *testing.T) {
@@ -121,6 +128,16 @@ func TestAdjustmentCheck(t *testing.T) {
 		{"refuses a key with a control character", func(a *Adjustment) { a.Key = "a\x7f" }, ErrInvalidKey},
 		{"refuses a delta of 0", func(a *Adjustment) { a.Delta = 0 }, ErrInvalidAdjustment},
 		{"refuses to set below 0", func(a *Adjustment) { a.Delta, a.Set, a.OnHand = 0, true, -1 }, ErrInvalidAdjustment},
+		{"sets", func(a *Adjustment) { a.Delta, a.Set, a.Expected, a.OnHand = 0, true, 1, 2 }, nil},
+		{"sets to 0", func(a *Adjustment) { a.Delta, a.Set, a.Expected = 0, true, 1 }, nil},
+		{"takes the greatest delta", func(a *Adjustment) { a.Delta = MaxUnits }, nil},
+		{"takes the least delta", func(a *Adjustment) { a.Delta = -MaxUnits }, nil},
+		{"refuses a delta below -2^53", func(a *Adjustment) { a.Delta = -MaxUnits - 1 }, ErrOverflow},
+		{"refuses to expect what cannot be", func(a *Adjustment) { a.Delta, a.Set, a.Expected = 0, true, MaxUnits+1 }, ErrOverflow},
+		{"takes a reason as long as can be", func(a *Adjustment) { a.Reason = strings.Repeat("é", maxReason) }, nil},
+		{"refuses a longer one", func(a *Adjustment) { a.Reason = strings.Repeat("é", maxReason+1) }, ErrInvalidAdjustment},
+		{"takes an actor as long as can be", func(a *Adjustment) { a.Actor = strings.Repeat("a", maxActor) }, nil},
+		{"refuses a longer actor", func(a *Adjustment) { a.Actor = strings.Repeat("a", maxActor+1) }, ErrInvalidAdjustment},
 		{"refuses a delta past 2^53", func(a *Adjustment) { a.Delta = MaxUnits + 1 }, ErrOverflow},
 		{"refuses the least delta", func(a *Adjustment) { a.Delta = -1 << 63 }, ErrOverflow},
 		{"refuses an empty reason", func(a *Adjustment) { a.Reason = "" }, ErrInvalidAdjustment},

@@ -91,6 +91,52 @@ func TestReturnRefusesToPassTheGreatestNumber(t *testing.T) {
 	}
 }
 
+func TestCommitRefusesToPassTheLeastNumber(t *testing.T) {
+	t.Parallel()
+	for onHand, want := range map[int64]error{-MaxUnits: ErrOverflow, -MaxUnits + 1: nil} {
+		r := NewRoom(noon)
+		r.AddLevel("GIFT", false, Level{Location: Default, OnHand: onHand, Reserved: 1})
+		r.AddReservation(Reservation{ID: "a", Owner: ByOrder, State: Reserved, Lines: []Line{{"GIFT", 1}}})
+		if _, err := r.Commit("a", ""); !errors.Is(err, want) {
+			t.Errorf("with %d on hand: err = %v, want %v", onHand, err, want)
+		}
+	}
+}
+
+// Two processes on one database lock the rows of their batches in the order in which these are written: in that of their keys.
+func TestChangesComeInTheOrderOfTheirKeys(t *testing.T) {
+	t.Parallel()
+	r := NewRoom(noon)
+	var p Problems
+	skus := []string{"C", "A", "E", "B", "D"}
+	for n, sku := range skus {
+		r.Import(Row{N: int64(n), SKU: sku, Title: sku, OnHand: 9, Tracked: true}, "", &p)
+	}
+	for _, id := range []string{"r3", "r1", "r2", "r5", "r4"} {
+		if a, err := r.Reserve(Ask{ID: id, Lines: []Line{{"A", 1}}}); err != nil || a.State != Reserved {
+			t.Fatal(a, err)
+		}
+	}
+	c := r.Changes()
+	var items, stock, reservations []string
+	for _, i := range c.Items {
+		items = append(items, i.SKU)
+	}
+	for _, i := range c.Stock {
+		stock = append(stock, i.SKU)
+	}
+	for _, v := range c.Reservations {
+		reservations = append(reservations, v.ID)
+	}
+	inOrder := []string{"A", "B", "C", "D", "E"}
+	if diff := cmp.Diff([][]string{inOrder, inOrder, {"r1", "r2", "r3", "r4", "r5"}}, [][]string{items, stock, reservations}); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if !c.At.Equal(noon) {
+		t.Errorf("changed at %v, want %v", c.At, noon)
+	}
+}
+
 // TestLife is the state machine of a reservation: every state and every command.
 func TestLife(t *testing.T) {
 	t.Parallel()
@@ -175,11 +221,26 @@ func TestLife(t *testing.T) {
 					t.Errorf("freed %v, want %v", got.Lines, units)
 				}
 			case "commit":
-				_, err = r.Commit("a", "")
+				var got Reservation
+				if got, err = r.Commit("a", ""); err == nil {
+					var want []Line // a repeat takes nothing
+					if tt.from == Reserved {
+						want = units
+					}
+					if diff := cmp.Diff(want, got.Lines); diff != "" || got.State != Committed {
+						t.Errorf("state %s, took (-want +got):\n%s", got.State, diff)
+					}
+				}
 			case "return":
 				var got Reservation
-				if got, err = r.Return("a", ""); err == nil && tt.from == Committed && !cmp.Equal(got.Lines, units) {
-					t.Errorf("put back %v, want %v", got.Lines, units)
+				if got, err = r.Return("a", ""); err == nil {
+					var want []Line // a repeat puts nothing back
+					if tt.from == Committed {
+						want = units
+					}
+					if diff := cmp.Diff(want, got.Lines); diff != "" || got.State != Returned {
+						t.Errorf("state %s, put back (-want +got):\n%s", got.State, diff)
+					}
 				}
 			}
 			if tt.from == tt.to && len(r.Changes().Movements) != moved {

@@ -136,6 +136,30 @@ func TestProblemsListTheFirstHundredAndCountAll(t *testing.T) {
 	}
 }
 
+func TestProblemsSayHowManyThereAre(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]string{
+		1:   "Nothing was imported: 1 problem, in row 2.",
+		2:   "Nothing was imported: 2 problems, the first in row 2.",
+		100: "Nothing was imported: 100 problems, the first in row 2.",
+		101: "Nothing was imported: 101 problems, the first in row 2. The first 100 are listed.",
+	} {
+		_, p := readAll(t, "sku,title,on_hand,tracked\n"+strings.Repeat("A,x,no,true\n", n))
+		if f := fault.Of(p.Err()); f.Detail != want || f.Items[0].SKU != "A" {
+			t.Errorf("%q of %q, want %q", f.Detail, f.Items[0].SKU, want)
+		}
+	}
+}
+
+func TestALongFileOfShortRowsIsRead(t *testing.T) {
+	t.Parallel()
+	n := 2 * maxRow / len("A,x,1,true\n")
+	rows, p := readAll(t, "sku,title,on_hand,tracked\n"+strings.Repeat("A,x,1,true\n", n))
+	if err := p.Err(); err != nil || len(rows) != n {
+		t.Errorf("%d rows of %d, %v", len(rows), n, err)
+	}
+}
+
 // drawSKU draws what a SKU may be.
 func drawSKU(t *rapid.T) string {
 	return rapid.StringOfN(rapid.OneOf(
