@@ -53,7 +53,7 @@ type console struct {
 }
 
 func newConsole(env node.Env) (*console, error) {
-	p, err := newPeers(env.Fronts)
+	p, err := newPeers(env.Fronts, env.Processes)
 	if err != nil {
 		return nil, err
 	}

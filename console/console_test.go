@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/orderkeep/orderkeep/internal/node"
 )
 
@@ -241,5 +242,85 @@ func TestNumbersAreWrittenForPeople(t *testing.T) {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+// answering is a process that runs contexts, with one call to another.
+func answering(contexts, breaker string) http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `{"status":"ready","events":{`+contexts+`}}`)
+	})
+	m.HandleFunc("/internal/calls", func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `{"calls":[{"edge":"inventory/Reserve","target":"inventory","method":"Reserve","breaker":"`+breaker+`","calls":3,"failures":1,"inFlight":2}]}`)
+	})
+	return m
+}
+
+// The first page has what all replicas say, and names the one that is down, also one that has never answered.
+func TestMapHasAllReplicas(t *testing.T) {
+	t.Parallel()
+	serve := func(h http.Handler) *httptest.Server {
+		s := httptest.NewServer(h)
+		t.Cleanup(s.Close)
+		return s
+	}
+	at := func(s *httptest.Server) node.Front { return node.Front{URL: s.URL, HTTP: s.Client()} }
+	gone := func() node.Front {
+		s := httptest.NewServer(http.NotFoundHandler())
+		s.Close()
+		return at(s)
+	}
+	first, second := serve(answering(`"orders":{}`, "closed")), serve(answering(`"orders":{}`, "open"))
+	m := http.NewServeMux() // on another machine
+	m.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `{"status":"ready","breakers":[{"target":"simulated","method":"/some.Service/Void","breaker":"half-open"}],"events":{"inventory":{}}}`)
+	})
+	m.HandleFunc("/internal/calls", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		io.WriteString(w, `{"error":"not_local","detail":"Ask on the machine itself."}`)
+	})
+	stock := serve(m)
+	fronts := map[string]node.Front{
+		"orders": at(serve(http.NotFoundHandler())), // a load balancer: not asked where the replicas are known
+		// Not in the list: found where it answers.
+		"payments": at(serve(answering(`"payments":{}`, "closed"))),
+	}
+	down := gone()
+	fronts["inventory"] = down // at whose address the list names a replica: what that runs is known without an answer
+	listed := []node.Front{at(first), at(second), at(stock), down, gone()}
+	c, err := newConsole(node.Env{Fronts: fronts, Processes: listed, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.watch.read(t.Context())
+	services, edges, others := onMap(c.watch.latest)
+	health := map[string]string{}
+	for _, s := range services {
+		health[s.Name] = s.Status + ", " + s.Health()
+	}
+	want := map[string]string{"orders": "ready, 2 of 2 ready", "inventory": "degraded, 1 of 2 ready", "payments": "ready, ready"}
+	if d := cmp.Diff(want, health); d != "" {
+		t.Error(d)
+	}
+	if len(others) != 1 || others[0].Address != strings.TrimPrefix(listed[4].URL, "http://") || others[0].Status != "missing" {
+		t.Errorf("%+v", others)
+	}
+	if len(edges) != 2 || edges[0].Calls != 9 || edges[0].Failures != 3 || edges[0].InFlight != 6 || edges[0].Breaker != "open" || len(edges[0].Held) != 1 || edges[0].Held[0] != strings.TrimPrefix(second.URL, "http://") {
+		t.Errorf("%+v", edges)
+	}
+	if e := edges[1]; e.Edge != "simulated/Void" || e.Breaker != "half-open" || services[1].Replicas[0].Notes == nil {
+		t.Errorf("what a replica on another machine holds back: %+v", e)
+	}
+	if form := topology(c.watch.latest); form != "split, 5 processes" {
+		t.Error(form)
+	}
+
+	// What a process runs is remembered when it is down.
+	second.Close()
+	c.watch.read(t.Context())
+	services, _, others = onMap(c.watch.latest)
+	if s := services[0]; s.Health() != "1 of 2 ready" || s.Replicas[1].Status != "missing" || !strings.HasSuffix(second.URL, s.Replicas[1].Address) || len(others) != 1 {
+		t.Errorf("%+v, %+v", s, others)
 	}
 }

@@ -64,6 +64,7 @@ type readiness struct {
 	Status   string            `json:"status"`
 	NotReady map[string]string `json:"notReady"`
 	Away     map[string]string `json:"away"`
+	Breakers []edge            `json:"breakers"` // that are not closed
 	Events   map[string]lag    `json:"events"`
 }
 

@@ -28,7 +28,8 @@ type nowPage struct {
 	Links      []edgeSum
 	Edges      []edgeOf
 	Held       int // breakers that are not closed
-	Split      bool
+	Topology   string
+	Others     []replica // that are missing, and have not said what they run
 	Low        []stockapi.Stock
 	MoreLow    bool
 	LowTrouble *trouble
@@ -54,16 +55,32 @@ type series struct {
 // service is one context on the map.
 type service struct {
 	Name, Status, Version string
-	Where                 string
-	Notes                 []string
 	X, Y                  int
-	Trouble               *trouble
+	Replicas              []replica
+	Ready                 int // of them, that answer
 	Lag                   *lag
 }
 
+// replica is one process of a service.
+type replica struct {
+	Address, Status, Version string
+	Where                    string
+	Notes                    []string
+	Trouble                  *trouble
+}
+
+// Health is the status in words, for one process or for several.
+func (s service) Health() string {
+	if len(s.Replicas) > 1 {
+		return fmt.Sprintf("%d of %d ready", s.Ready, len(s.Replicas))
+	}
+	return s.Status
+}
+
+// edgeOf is one guarded call, over all processes that make it.
 type edgeOf struct {
 	edge
-	From string // the process
+	Held []string // the processes whose breaker is like this, if the settings name them
 }
 
 // edgeSum is all calls to one target, as an arrow of the map.
@@ -114,8 +131,8 @@ func (c *console) now(w http.ResponseWriter, r *http.Request) {
 	for _, a := range asks {
 		p.Charts = append(p.Charts, drawChart(a.id, a.title, a.unit, a.of, points))
 	}
-	p.Split = len(latest) > 1
-	p.Services, p.Edges = onMap(latest)
+	p.Topology = topology(latest)
+	p.Services, p.Edges, p.Others = onMap(latest)
 	p.Links = sums(p.Edges)
 	for _, e := range p.Edges {
 		if e.Breaker != "closed" {
@@ -236,41 +253,145 @@ var arrows = map[string]edgeSum{
 	"simulated": {Path: "M550 187 H776", X: 663, Y: 160},
 }
 
-func onMap(latest []vitals) (all []service, edges []edgeOf) {
-	for _, v := range latest {
-		where := "one process with the console"
-		if !v.Here {
-			where = "a process of its own"
+func onMap(latest []vitals) (all []service, edges []edgeOf, others []replica) {
+	for _, name := range contexts {
+		s := service{Name: name, X: places[name][0], Y: places[name][1]}
+		for _, v := range latest {
+			if slices.Contains(v.Contexts, name) {
+				s.add(v)
+			}
 		}
-		for _, name := range v.Contexts {
-			s := service{Name: name, Status: v.Ready.Status, Version: v.Version, Where: where, Trouble: v.Trouble, X: places[name][0], Y: places[name][1]}
-			if v.Trouble != nil {
-				s.Status = "missing"
-			}
-			if why := v.Ready.NotReady[name]; why != "" {
-				s.Notes = append(s.Notes, why)
-			}
-			for what, why := range v.Ready.Away {
-				s.Notes = append(s.Notes, "without its "+what+": "+why)
-			}
-			if v.Closed != nil {
-				s.Notes = append(s.Notes, "its calls are not shown: "+v.Closed.Detail)
-			}
-			if l, ok := v.Ready.Events[name]; ok {
-				s.Lag = &l
-			}
+		if len(s.Replicas) > 0 { // none before the first reading is over
+			s.sum()
 			all = append(all, s)
 		}
-		from := v.Contexts[0]
+	}
+	for _, v := range latest {
+		if len(v.Contexts) == 0 && v.Trouble != nil {
+			others = append(others, replicaOf(v, ""))
+		}
 		for _, e := range v.Calls {
-			if e.Target == "simulated" || e.Target == "stripe" {
-				from = "payments"
+			i := slices.IndexFunc(edges, func(x edgeOf) bool { return x.Edge == e.Edge })
+			if i < 0 {
+				i = len(edges)
+				edges = append(edges, edgeOf{edge: edge{Edge: e.Edge, Target: e.Target, Method: e.Method, Breaker: e.Breaker}})
 			}
-			edges = append(edges, edgeOf{e, from})
+			edges[i].add(e, v.Address())
 		}
 	}
-	slices.SortFunc(all, func(a, b service) int { return slices.Index(contexts, a.Name) - slices.Index(contexts, b.Name) })
-	return all, edges
+	// As the arrows are: what Orders calls, then what Payments calls.
+	slices.SortStableFunc(edges, func(a, b edgeOf) int { return targetOf(a) - targetOf(b) })
+	return all, edges, others
+}
+
+func targetOf(e edgeOf) int {
+	if i := slices.Index(contexts, e.Target); i >= 0 {
+		return i
+	}
+	return len(contexts)
+}
+
+func replicaOf(v vitals, context string) replica {
+	r := replica{Address: v.Address(), Status: v.Ready.Status, Version: v.Version, Where: v.where(context), Trouble: v.Trouble}
+	if v.Trouble != nil {
+		r.Status = "missing"
+	}
+	if why := v.Ready.NotReady[context]; why != "" {
+		r.Notes = append(r.Notes, why)
+	}
+	for _, what := range slices.Sorted(maps.Keys(v.Ready.Away)) {
+		r.Notes = append(r.Notes, "without its "+what+": "+v.Ready.Away[what])
+	}
+	if v.Closed != nil {
+		r.Notes = append(r.Notes, "its calls are not shown: "+v.Closed.Detail)
+	}
+	return r
+}
+
+// where says what else is in the process of a context.
+func (v vitals) where(context string) string {
+	var others []string
+	for _, name := range v.Contexts {
+		if name != context {
+			others = append(others, titleOf(name))
+		}
+	}
+	if v.Here {
+		others = append(others, "the console")
+	}
+	if len(others) == 0 {
+		if v.Listed {
+			return "" // its address says so
+		}
+		return "a process of its own"
+	}
+	return "one process with " + strings.Join(others, ", ")
+}
+
+func (s *service) add(v vitals) {
+	s.Replicas = append(s.Replicas, replicaOf(v, s.Name))
+	if l, ok := v.Ready.Events[s.Name]; ok { // replicas read it in one database
+		s.Lag = &l
+	}
+}
+
+// sum says how the replicas are together.
+func (s *service) sum() {
+	for _, r := range s.Replicas {
+		if r.Status == "ready" || r.Status == "degraded" {
+			s.Ready++
+		}
+		if s.Version == "" {
+			s.Version = r.Version
+		} else if r.Version != "" && r.Version != s.Version {
+			s.Version = "several versions"
+		}
+	}
+	s.Status = s.Replicas[0].Status
+	for _, r := range s.Replicas {
+		if r.Status != s.Status {
+			s.Status = "degraded" // some do the work of all
+		}
+	}
+	if s.Ready == 0 && s.Status == "degraded" {
+		s.Status = "missing"
+	}
+}
+
+// add counts the calls of a process. The worst breaker stands for all, and says where it is.
+func (x *edgeOf) add(e edge, address string) {
+	x.Calls += e.Calls
+	x.Failures += e.Failures
+	x.InFlight += e.InFlight
+	if worse(e.Breaker, x.Breaker) {
+		x.Breaker, x.Held = e.Breaker, nil
+	}
+	if e.Breaker == x.Breaker && e.Breaker != "closed" && address != "" {
+		x.Held = append(x.Held, address)
+	}
+}
+
+// worse compares breakers.
+func worse(a, b string) bool { return a != b && (a == "open" || b == "closed" || b == "") }
+
+// topology says in what form the services run.
+func topology(latest []vitals) string {
+	n, form := 0, "one process"
+	for _, v := range latest {
+		if len(v.Contexts) > 0 {
+			n++
+		}
+		if k := len(v.Contexts); k > 0 && k < len(contexts) {
+			form = "split"
+		}
+	}
+	switch {
+	case form == "one process" && n > 1:
+		return count(int64(n)) + " replicas of one process"
+	case form == "split" && n > len(contexts):
+		return "split, " + count(int64(n)) + " processes"
+	}
+	return form
 }
 
 // sums adds the edges up by target. The worst breaker stands for all.
@@ -284,7 +405,7 @@ func sums(edges []edgeOf) (all []edgeSum) {
 			}
 			sum.Calls += e.Calls
 			sum.Failures += e.Failures
-			if sum.Breaker == "" || e.Breaker == "open" || e.Breaker == "half-open" && sum.Breaker == "closed" {
+			if worse(e.Breaker, sum.Breaker) {
 				sum.Breaker = e.Breaker
 			}
 		}
@@ -296,7 +417,7 @@ func sums(edges []edgeOf) (all []edgeSum) {
 	return all
 }
 
-// resetBreakers closes the breakers of one edge, in whichever process makes its calls.
+// resetBreakers closes the breakers of one edge, in every process that makes its calls.
 func (c *console) resetBreakers(w http.ResponseWriter, r *http.Request) {
 	who := c.actor(w, r)
 	if who == "" {
@@ -305,14 +426,20 @@ func (c *console) resetBreakers(w http.ResponseWriter, r *http.Request) {
 	name := r.PostFormValue("edge")
 	ctx, cancel := context.WithTimeout(r.Context(), patienceActs)
 	defer cancel()
-	var last *trouble
-	for _, p := range c.peers.processes() {
-		last = c.peers.ask(ctx, p.first(), http.MethodPost, "/internal/calls/reset", url.Values{"edge": {name}}, nil)
-		if last == nil {
-			c.log.InfoContext(ctx, "a circuit breaker was reset in the console", "edge", name, "actor", who, "reason", r.PostFormValue("reason"))
-			back(w, r, "/console", "reset")
-			return
-		}
+	processes := c.peers.processes()
+	bad := make([]*trouble, len(processes))
+	var asking sync.WaitGroup
+	for i, p := range processes {
+		asking.Go(func() {
+			bad[i] = p.ask(ctx, http.MethodPost, "/internal/calls/reset", url.Values{"edge": {name}}, nil)
+		})
 	}
-	c.troubled(w, r, last)
+	asking.Wait()
+	if !slices.Contains(bad, nil) {
+		said := max(0, slices.IndexFunc(bad, func(t *trouble) bool { return !t.Gone() })) // who answered knows more
+		c.troubled(w, r, bad[said])
+		return
+	}
+	c.log.InfoContext(ctx, "a circuit breaker was reset in the console", "edge", name, "actor", who, "reason", r.PostFormValue("reason"))
+	back(w, r, "/console", "reset")
 }

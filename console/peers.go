@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,9 +37,10 @@ type peers struct {
 	stock    *stockapi.Client
 	payments *paymentsapi.Client
 	fronts   map[string]node.Front
+	listed   []process // that the settings name
 }
 
-func newPeers(fronts map[string]node.Front) (peers, error) {
+func newPeers(fronts map[string]node.Front, processes []node.Front) (peers, error) {
 	p := peers{fronts: map[string]node.Front{}}
 	for _, name := range contexts {
 		f, ok := fronts[name]
@@ -50,6 +52,9 @@ func newPeers(fronts map[string]node.Front) (peers, error) {
 		}
 		f.HTTP = &http.Client{Transport: carrier{f.HTTP}}
 		p.fronts[name] = f
+	}
+	for _, f := range processes {
+		p.listed = append(p.listed, p.listedProcess(f))
 	}
 	var err, err2, err3 error
 	p.orders, err = ordersapi.NewClient(p.fronts["orders"].URL, ordersapi.WithClient(p.fronts["orders"].HTTP))
@@ -106,7 +111,7 @@ func titleOf(name string) string { return strings.ToUpper(name[:1]) + name[1:] }
 
 // silent is the trouble with a service that did not answer.
 func silent(service string, err error) *trouble {
-	t := &trouble{Service: titleOf(service)}
+	t := &trouble{Service: service}
 	var m errMissing
 	switch {
 	case errors.As(err, &m):
@@ -122,6 +127,7 @@ func silent(service string, err error) *trouble {
 // told returns what a generated client was answered, or the trouble.
 func told[T any](service string, res any, err error) (T, *trouble) {
 	var none T
+	service = titleOf(service)
 	if err != nil {
 		return none, silent(service, err)
 	}
@@ -155,70 +161,100 @@ func problem(service string, status int, text []byte) *trouble {
 		Items  []item `json:"items"`
 	}
 	if json.Unmarshal(text, &p) != nil || p.Error == "" {
-		return &trouble{Service: titleOf(service), Status: status, Detail: fmt.Sprintf("It answered %d, and not in the way of its contract. Is there another program at its address?", status)}
+		return &trouble{Service: service, Status: status, Detail: fmt.Sprintf("It answered %d, and not in the way of its contract. Is there another program at its address?", status)}
 	}
-	return &trouble{Service: titleOf(service), Code: p.Error, Status: status, Detail: p.Detail, Items: p.Items}
+	return &trouble{Service: service, Code: p.Error, Status: status, Detail: p.Detail, Items: p.Items}
 }
 
-// ask sends what is in no generated client, and reads the JSON of the answer into v unless that is nil.
+// ask sends what is in no generated client to a context, and reads the JSON of the answer into v unless that is nil.
 func (p peers) ask(ctx context.Context, service, method, path string, query url.Values, v any) *trouble {
-	text, bad := p.text(ctx, service, method, path, query)
+	return process{Front: p.fronts[service], Name: titleOf(service)}.ask(ctx, method, path, query, v)
+}
+
+// processes are those that the settings name, or else the contexts by the process that answers for them: one in the one-process
+// form, else one for each.
+func (p peers) processes() []process {
+	if len(p.listed) == 0 {
+		return p.answering()
+	}
+	return p.listed
+}
+
+// answering are the processes that answer for the contexts.
+func (p peers) answering() (all []process) {
+	for _, name := range contexts {
+		at := p.fronts[name]
+		i := slices.IndexFunc(all, func(x process) bool { return at.Missing == "" && x.URL == at.URL })
+		if i < 0 {
+			i = len(all)
+			all = append(all, process{Front: at})
+		}
+		all[i].Contexts = append(all[i].Contexts, name)
+		all[i].Name = titleOf(all[i].Contexts[0])
+	}
+	return all
+}
+
+// process is one that runs contexts, for what belongs to it and not to them.
+type process struct {
+	node.Front
+	Name     string   // in a sentence: one of its contexts, or its address if the settings name it
+	Contexts []string // that it runs, as far as is known
+	Listed   bool     // by the settings
+}
+
+// listedProcess is one that the settings name. What it runs is known where a context is asked at the same address; else it says so itself.
+func (p peers) listedProcess(f node.Front) process {
+	_, address, _ := strings.Cut(f.URL, "://")
+	f.HTTP = &http.Client{Transport: carrier{f.HTTP}}
+	x := process{Front: f, Name: address, Listed: true}
+	for _, name := range contexts {
+		if at := p.fronts[name]; at.Missing == "" && at.URL == f.URL {
+			x.Contexts = append(x.Contexts, name)
+		}
+	}
+	return x
+}
+
+// Address is where it is, or "" if its contexts say enough.
+func (p process) Address() string {
+	if p.Listed {
+		return p.Name
+	}
+	return ""
+}
+
+func (p process) ask(ctx context.Context, method, path string, query url.Values, v any) *trouble {
+	text, bad := p.text(ctx, method, path, query)
 	if bad != nil || v == nil {
 		return bad
 	}
 	if json.Unmarshal(text, v) != nil {
-		return problem(service, http.StatusOK, text)
+		return problem(p.Name, http.StatusOK, text)
 	}
 	return nil
 }
 
-func (p peers) text(ctx context.Context, service, method, path string, query url.Values) ([]byte, *trouble) {
-	at := p.fronts[service].URL + path
+func (p process) text(ctx context.Context, method, path string, query url.Values) ([]byte, *trouble) {
+	at := p.URL + path
 	if len(query) > 0 {
 		at += "?" + query.Encode()
 	}
 	r, err := http.NewRequestWithContext(ctx, method, at, nil)
 	if err != nil {
-		return nil, silent(service, err)
+		return nil, silent(p.Name, err)
 	}
-	res, err := p.fronts[service].HTTP.Do(r)
+	res, err := p.HTTP.Do(r)
 	if err != nil {
-		return nil, silent(service, err)
+		return nil, silent(p.Name, err)
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(res.Body, mostAnswer))
 	if err != nil {
-		return nil, silent(service, err)
+		return nil, silent(p.Name, err)
 	}
 	if res.StatusCode >= 300 && path != "/readyz" { // a service that is not ready says why
-		return nil, problem(service, res.StatusCode, text)
+		return nil, problem(p.Name, res.StatusCode, text)
 	}
 	return text, nil
 }
-
-// processes are the contexts by the process that answers for them: one in the one-process form, else one for each.
-func (p peers) processes() (all []process) {
-	for _, name := range contexts {
-		at := p.fronts[name].URL
-		found := false
-		for i := range all {
-			if all[i].url == at && p.fronts[name].Missing == "" {
-				all[i].Contexts = append(all[i].Contexts, name)
-				found = true
-			}
-		}
-		if !found {
-			all = append(all, process{url: at, Contexts: []string{name}, Here: p.fronts[name].Here})
-		}
-	}
-	return all
-}
-
-type process struct {
-	url      string
-	Contexts []string
-	Here     bool // the console is in it
-}
-
-// first is the context to ask for what belongs to the process.
-func (p process) first() string { return p.Contexts[0] }

@@ -21,6 +21,7 @@ type line struct {
 	At      time.Time
 	Lasted  time.Duration // 0 for an instant
 	Service string
+	Process string // its address, where there are several of the service; else ""
 	Kind    string // step, call, retry, refused, event, undo, hand, log, span or work
 	What    string
 	Detail  string
@@ -166,9 +167,27 @@ func (s scene) Span() string {
 
 // window is how a process's recent log lines and spans could be had.
 type window struct {
-	Service string
-	Oldest  time.Time // of what it keeps; zero if it keeps nothing
-	Trouble *trouble
+	Services []string
+	Address  string    // "" if the services say enough
+	Oldest   time.Time // of what it keeps; zero if it keeps nothing
+	Trouble  *trouble
+}
+
+// Name is whose it is, in a sentence.
+func (w window) Name() string {
+	name := strings.Join(w.Services, ", ")
+	switch {
+	case w.Address == "":
+		return name
+	case name == "":
+		return w.Address
+	}
+	return name + " at " + w.Address
+}
+
+// Kept are the windows in which something is kept.
+func (p orderPage) Kept() []window {
+	return slices.DeleteFunc(slices.Clone(p.Windows), func(w window) bool { return w.Trouble != nil || w.Oldest.IsZero() })
 }
 
 // entry is a log line or a span, as /internal/window has it.
@@ -194,24 +213,26 @@ const mostEntries = 500
 // windows asks every process what it logged and did for an order, and returns where its trace is, if traces are kept elsewhere too.
 func (c *console) windows(ctx context.Context, order, correlation string, s *story) (all []window, traceURL string) {
 	processes := c.peers.processes()
+	var mu sync.Mutex
+	found := map[string]entry{} // a process that is named twice tells things once
+	at := map[string]process{}
 	all = make([]window, len(processes))
-	urls, traces := make([]string, len(processes)), make([]string, len(processes))
+	urls := make([]string, len(processes))
 	var asking sync.WaitGroup
 	for i, p := range processes {
 		asking.Go(func() {
-			all[i] = window{Service: strings.Join(p.Contexts, ", ")}
-			var mu sync.Mutex
-			found := map[string]entry{}
+			all[i] = window{Services: c.watch.known(p), Address: p.Address()}
 			var both sync.WaitGroup
 			for _, by := range []url.Values{{"correlation": {correlation}}, {"text": {order}}} {
 				by.Set("limit", strconv.Itoa(mostEntries))
 				both.Go(func() {
 					var page struct {
+						Service  string  `json:"service"`
 						Oldest   string  `json:"oldest"`
 						TraceURL string  `json:"traceUrl"`
 						Entries  []entry `json:"entries"`
 					}
-					bad := c.peers.ask(ctx, p.first(), http.MethodGet, "/internal/window", by, &page)
+					bad := p.ask(ctx, http.MethodGet, "/internal/window", by, &page)
 					mu.Lock()
 					defer mu.Unlock()
 					if bad != nil {
@@ -220,25 +241,37 @@ func (c *console) windows(ctx context.Context, order, correlation string, s *sto
 					}
 					all[i].Oldest, _ = time.Parse(time.RFC3339Nano, page.Oldest)
 					urls[i] = page.TraceURL
+					if page.Service != "" {
+						all[i].Services = strings.Split(page.Service, "+")
+					}
 					for _, e := range page.Entries {
 						if e.CorrelationID == correlation || !strings.HasPrefix(e.Name, "GET ") { // who only looked at it did nothing to it
-							found[e.key()] = e
+							found[e.key()], at[e.key()] = e, p
 						}
 					}
 				})
 			}
 			both.Wait()
-			for _, e := range found {
-				s.add(e.line(p.first()))
-				if e.CorrelationID == correlation && e.TraceID != "" {
-					traces[i] = e.TraceID
-				}
-			}
 		})
 	}
 	asking.Wait()
-	trace := strings.Join(traces, "")
-	trace = trace[:min(32, len(trace))] // of a process that knows it; all know the same
+	trace := ""
+	several := map[string]int{}
+	for _, w := range all {
+		for _, name := range w.Services {
+			several[name]++
+		}
+	}
+	for key, e := range found {
+		l := e.line(strings.Join(at[key].Contexts, ", "))
+		if several[l.Service] > 1 {
+			l.Process = at[key].Address()
+		}
+		s.add(l)
+		if e.CorrelationID == correlation && e.TraceID != "" {
+			trace = e.TraceID // all know the same
+		}
+	}
 	for _, template := range urls {
 		if template != "" && (trace != "" || !strings.Contains(template, "{traceId}")) {
 			traceURL = strings.NewReplacer("{traceId}", trace, "{correlationId}", url.PathEscape(correlation)).Replace(template)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/orderkeep/orderkeep/internal/node"
 	ordersapi "github.com/orderkeep/orderkeep/orders/v1/rest"
 )
 
@@ -133,26 +135,44 @@ func TestFiguresAreRatesAndLevels(t *testing.T) {
 	t.Parallel()
 	at := time.Now()
 	read := func(text string, at time.Time) totals { return totals{at, parseMetrics([]byte(text))} }
-	before := read("orderkeep_orders_total{outcome=\"confirmed\"} 10\norderkeep_order_step_seconds_bucket{step=\"reserve\",le=\"0.1\"} 5\norderkeep_order_step_seconds_bucket{step=\"reserve\",le=\"+Inf\"} 5\n", at)
+	before := read("orderkeep_orders_total{outcome=\"confirmed\"} 10\norderkeep_order_step_seconds_bucket{step=\"reserve\",le=\"0.1\"} 5\norderkeep_order_step_seconds_bucket{step=\"reserve\",le=\"0.2\"} 5\norderkeep_order_step_seconds_bucket{step=\"reserve\",le=\"+Inf\"} 5\n", at)
 	after := read(`# HELP x
 orderkeep_orders_total{outcome="confirmed"} 40
 orderkeep_orders_total{outcome="rejected",reason="out \"of\" stock"} 3
 orderkeep_orders_total{outcome="rejected",reason="other"} 0
 orderkeep_order_step_seconds_bucket{step="reserve",le="0.1"} 105
+orderkeep_order_step_seconds_bucket{step="reserve",le="0.2"} 105
 orderkeep_order_step_seconds_bucket{step="reserve",le="+Inf"} 105
 orderkeep_queue_depth{context="orders"} 250
 orderkeep_outbox_oldest_seconds{context="orders"} NaN
 go_goroutines 7
 `, at.Add(3*time.Second))
 	got := map[string]float64{}
-	figures(got, vitals{sum: after}, before)
+	figures(got, []vitals{{sum: after}}, map[string]totals{"": before})
 	want := map[string]float64{"orders confirmed": 10, "orders not confirmed": 1, `refused out "of" stock`: 1, "latency reserve": 99, "queue orders": 250}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
 	first := map[string]float64{}
-	figures(first, vitals{sum: after}, totals{})
+	figures(first, []vitals{{sum: after}}, nil)
 	if d := cmp.Diff(map[string]float64{"queue orders": 250}, first); d != "" {
 		t.Errorf("a first reading has rates: %s", d)
+	}
+
+	// Two replicas: their orders and queues are added up, the quantile is of both, and what both read in one database is there once.
+	slow := read(`orderkeep_orders_total{outcome="confirmed"} 20
+orderkeep_order_step_seconds_bucket{step="reserve",le="0.1"} 5
+orderkeep_order_step_seconds_bucket{step="reserve",le="0.2"} 105
+orderkeep_order_step_seconds_bucket{step="reserve",le="+Inf"} 105
+orderkeep_queue_depth{context="orders"} 30
+orderkeep_outbox_oldest_seconds{context="orders"} 7
+`, at.Add(3*time.Second))
+	again := read("orderkeep_outbox_oldest_seconds{context=\"orders\"} 6\n", at.Add(3*time.Second))
+	both := map[string]float64{}
+	one, two, three := process{Front: node.Front{URL: "a"}}, process{Front: node.Front{URL: "b"}}, process{Front: node.Front{URL: "c"}}
+	figures(both, []vitals{{process: one, sum: after}, {process: two, sum: slow}, {process: three, sum: again}}, map[string]totals{"a": before, "b": before, "c": before})
+	want = map[string]float64{"orders confirmed": 10 + 10.0/3, "orders not confirmed": 1, `refused out "of" stock`: 1, "latency reserve": 198, "queue orders": 280, "to be published orders": 7}
+	if d := cmp.Diff(want, both, cmpopts.EquateApprox(1e-9, 0)); d != "" {
+		t.Error(d)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"math"
 	"net/http"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,7 +33,8 @@ type watch struct {
 	running  bool
 	points   []point
 	latest   []vitals
-	before   map[string]totals // of the reading before, by process
+	before   map[string]totals   // of the reading before, by process
+	runs     map[string][]string // the contexts of processes that have answered: one that is down does not say
 }
 
 // point is one reading of all processes.
@@ -50,6 +52,17 @@ type vitals struct {
 	Trouble *trouble // it did not answer
 	Closed  *trouble // what is for the operator is not for us
 	sum     totals
+}
+
+// runs are the contexts that it has told of.
+func (v vitals) runs() (all []string) {
+	for _, name := range contexts {
+		_, asIs := v.Ready.Events[name]
+		if _, broken := v.Ready.NotReady[name]; asIs || broken {
+			all = append(all, name)
+		}
+	}
+	return all
 }
 
 // edge is a guarded call, as /internal/calls has it.
@@ -76,7 +89,9 @@ type sample struct {
 	value  float64
 }
 
-func newWatch(c *console) *watch { return &watch{console: c, before: map[string]totals{}} }
+func newWatch(c *console) *watch {
+	return &watch{console: c, before: map[string]totals{}, runs: map[string][]string{}}
+}
 
 // look returns what is known, and keeps it coming.
 func (w *watch) look(ctx context.Context) ([]vitals, []point) {
@@ -117,11 +132,16 @@ func (w *watch) run() {
 	}
 }
 
-// read asks every process once.
+// read asks every process once. Where a context runs in none of those that the settings name, as far as is known, whoever answers for
+// it is asked besides: a service must not be missing for a line in a list.
 func (w *watch) read(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	processes := w.console.peers.processes()
+	listed := len(w.console.peers.listed)
+	if listed > 0 {
+		processes = slices.Concat(processes, w.unlisted())
+	}
 	all := make([]vitals, len(processes))
 	var asking sync.WaitGroup
 	for i, p := range processes {
@@ -130,11 +150,23 @@ func (w *watch) read(ctx context.Context) {
 	asking.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for i := range all[:listed] {
+		v := &all[i]
+		if told := v.runs(); len(told) > 0 {
+			w.runs[v.URL] = told
+		}
+		if known := w.runs[v.URL]; known != nil {
+			v.Contexts = known
+		}
+	}
+	if listed > 0 {
+		all = slices.DeleteFunc(all, func(v vitals) bool { return !v.Listed && covered(all[:listed], v.Contexts) })
+	}
 	next := point{At: time.Now(), Values: map[string]float64{}}
+	figures(next.Values, all, w.before)
 	for _, v := range all {
 		if v.Trouble == nil {
-			figures(next.Values, v, w.before[v.url])
-			w.before[v.url] = v.sum
+			w.before[v.URL] = v.sum
 		}
 	}
 	w.latest = all
@@ -143,20 +175,56 @@ func (w *watch) read(ctx context.Context) {
 	}
 }
 
+// known are the contexts of a process, as far as is known without asking it.
+func (w *watch) known(p process) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if told := w.runs[p.URL]; told != nil {
+		return told
+	}
+	return p.Contexts
+}
+
+// unlisted answer for contexts of which no process in the list is known.
+func (w *watch) unlisted() []process {
+	var known []vitals
+	for _, p := range w.console.peers.listed {
+		p.Contexts = w.known(p)
+		known = append(known, vitals{process: p})
+	}
+	return slices.DeleteFunc(w.console.peers.answering(), func(p process) bool { return covered(known, p.Contexts) })
+}
+
+// covered reports that each of the contexts runs in one of the processes.
+func covered(by []vitals, names []string) bool {
+	for _, name := range names {
+		if !slices.ContainsFunc(by, func(v vitals) bool { return slices.Contains(v.Contexts, name) }) {
+			return false
+		}
+	}
+	return true
+}
+
 func (c *console) vitals(ctx context.Context, p process) vitals {
 	v := vitals{process: p}
 	var text []byte
 	var asking sync.WaitGroup
-	asking.Go(func() { v.Trouble = c.peers.ask(ctx, p.first(), http.MethodGet, "/readyz", nil, &v.Ready) })
+	asking.Go(func() { v.Trouble = p.ask(ctx, http.MethodGet, "/readyz", nil, &v.Ready) })
 	asking.Go(func() {
 		var page struct{ Calls []edge }
-		if bad := c.peers.ask(ctx, p.first(), http.MethodGet, "/internal/calls", nil, &page); bad != nil && !bad.Gone() {
+		if bad := p.ask(ctx, http.MethodGet, "/internal/calls", nil, &page); bad != nil && !bad.Gone() {
 			v.Closed = bad
 		}
 		v.Calls = page.Calls
 	})
-	asking.Go(func() { text, _ = c.peers.text(ctx, p.first(), http.MethodGet, "/metrics", nil) })
+	asking.Go(func() { text, _ = p.text(ctx, http.MethodGet, "/metrics", nil) })
 	asking.Wait()
+	if v.Closed != nil { // what holds calls back it tells everybody
+		for _, e := range v.Ready.Breakers {
+			e.Edge = e.Target + "/" + path.Base(e.Method)
+			v.Calls = append(v.Calls, e)
+		}
+	}
 	v.sum = totals{at: time.Now(), series: parseMetrics(text)}
 	for _, s := range v.sum.series {
 		if s.name == "build_info" {
@@ -225,10 +293,29 @@ const (
 	seriesInbox     = "to be handled "   // likewise
 )
 
-// figures adds the values of the charts: rates since the reading before, and levels.
-func figures(to map[string]float64, v vitals, before totals) {
+// figures adds the values of the charts: rates since the reading before, and levels. Replicas are added up, but for what all of them
+// read in one database.
+func figures(to map[string]float64, all []vitals, before map[string]totals) {
+	steps := map[string]map[float64]float64{}
+	for _, v := range all {
+		if v.Trouble == nil {
+			v.figures(to, steps, before[v.URL])
+		}
+	}
+	for step, counts := range steps {
+		var b []bucket
+		for le, n := range counts {
+			b = append(b, bucket{le, n})
+		}
+		if at, ok := quantile(0.99, b); ok {
+			to[seriesLatency+step] = 1000 * at
+		}
+	}
+}
+
+// figures adds those of one process; steps are how many of each step took no longer than so many seconds.
+func (v vitals) figures(to map[string]float64, steps map[string]map[float64]float64, before totals) {
 	since := v.sum.at.Sub(before.at).Seconds()
-	buckets := map[string][]bucket{}
 	for key, s := range v.sum.series {
 		was, known := before.series[key]
 		grown := s.value - was.value
@@ -252,21 +339,24 @@ func figures(to map[string]float64, v vitals, before totals) {
 			}
 		case "order_step_seconds_bucket":
 			if le, err := strconv.ParseFloat(s.labels["le"], 64); err == nil && before.series != nil {
-				buckets[s.labels["step"]] = append(buckets[s.labels["step"]], bucket{le, grown})
+				step := s.labels["step"]
+				if steps[step] == nil {
+					steps[step] = map[float64]float64{}
+				}
+				steps[step][le] += grown
 			}
 		case "queue_depth":
-			to[seriesQueue+s.labels["context"]] = s.value
+			to[seriesQueue+s.labels["context"]] += s.value
 		case "outbox_oldest_seconds":
-			to[seriesOutbox+s.labels["context"]] = s.value
+			highest(to, seriesOutbox+s.labels["context"], s.value)
 		case "inbox_oldest_seconds":
-			to[seriesInbox+s.labels["context"]] = s.value
+			highest(to, seriesInbox+s.labels["context"], s.value)
 		}
 	}
-	for step, b := range buckets {
-		if at, ok := quantile(0.99, b); ok {
-			to[seriesLatency+step] = 1000 * at
-		}
-	}
+}
+
+func highest(of map[string]float64, series string, value float64) {
+	of[series] = max(of[series], value)
 }
 
 // bucket is how many took no longer than le, in seconds.

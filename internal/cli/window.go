@@ -19,16 +19,16 @@ import (
 	api "github.com/orderkeep/orderkeep/orders/v1/rest"
 )
 
-// windows are the processes whose recent log lines and spans are asked for.
-type windows struct {
-	Window []string `env:"ORDERKEEP_WINDOWS" placeholder:"URL" help:"A process to ask for its recent log lines and spans; once for each. Default: the server that --url names."`
+// processes are those whose recent log lines and spans are asked for. The console takes the same setting.
+type processes struct {
+	Process []string `env:"ORDERKEEP_PROCESSES" placeholder:"URL" help:"A process to ask for its recent log lines and spans, all replicas of all services; once for each. Default: the server that --url names."`
 }
 
-func (w *windows) urls(s *session) []string {
-	if len(w.Window) == 0 {
+func (p *processes) urls(s *session) []string {
+	if len(p.Process) == 0 {
 		return []string{s.url}
 	}
-	return w.Window
+	return p.Process
 }
 
 // page asks one process.
@@ -44,21 +44,21 @@ func (s *session) page(ctx context.Context, url string, q window.Query) (p windo
 
 // recent asks all processes at once, and merges what they have by time. Who does not answer is told of and left out; none that does is
 // an error.
-func (w *windows) recent(s *session, q window.Query) (entries []window.Entry, missing map[string]error, pages map[string]window.Page, err error) {
-	urls := w.urls(s)
+func (p *processes) recent(s *session, q window.Query) (entries []window.Entry, missing map[string]error, pages map[string]window.Page, err error) {
+	urls := p.urls(s)
 	pages, missing = map[string]window.Page{}, map[string]error{}
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for _, url := range urls {
 		all.Go(func() {
-			p, err := s.page(s.ctx, url, q)
+			found, err := s.page(s.ctx, url, q)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				missing[url] = err
 				return
 			}
-			pages[url] = p
+			pages[url] = found
 		})
 	}
 	all.Wait()
@@ -87,7 +87,7 @@ type logsCmd struct {
 	Since       time.Duration `placeholder:"DURATION" help:"Only what began within this time, such as 15m."`
 	Limit       int           `default:"200" help:"At most so many of each process, the newest; 1 to 1000."`
 	Follow      bool          `help:"Go on with what comes, until interrupted."`
-	windows
+	processes
 }
 
 func (c *logsCmd) Run(s *session) error {
@@ -223,7 +223,7 @@ func told(e *window.Entry) (what, detail string) {
 
 type orderTimelineCmd struct {
 	orderID
-	windows
+	processes
 }
 
 // moment is one thing on an order's time axis.

@@ -45,7 +45,7 @@ func TestLogsMergeOverServices(t *testing.T) {
 	orders, _ := keeping(t, shop, "orders", said(1, "begun"), said(4, "over"))
 	payments, _ := keeping(t, shop, "payments", asked(3, "simulated/Authorize", "away"), said(2, "asked"))
 	away := nobody(t)
-	r := do(t, nil, "", "logs", "--window", orders, "--window", payments, "--window", away)
+	r := do(t, nil, "", "logs", "--process", orders, "--process", payments, "--process", away)
 	want := `2011-03-21T08:00:00.001Z  orders     INFO   begun  orderId=` + first + ` why="two words"  correlationId=c-1
 2011-03-21T08:00:00.002Z  payments   INFO   asked  orderId=` + first + ` why="two words"  correlationId=c-1
 2011-03-21T08:00:00.003Z  payments   span   simulated/Authorize  1.2ms orderId=` + first + ` error="away"  correlationId=c-1
@@ -54,15 +54,15 @@ func TestLogsMergeOverServices(t *testing.T) {
 	if r.code != exitOK || r.out != want || !strings.HasPrefix(r.errout, "Without the log lines and spans of "+away) {
 		t.Errorf("%+v, want\n%s", r, want)
 	}
-	r = do(t, nil, "", "logs", "--json", "--kind", "span", "--level", "warn", "--order", first, "--window", orders, "--window", payments)
+	r = do(t, nil, "", "logs", "--json", "--kind", "span", "--level", "warn", "--order", first, "--process", orders, "--process", payments)
 	var got struct{ Entries []window.Entry }
 	if err := json.Unmarshal([]byte(r.out), &got); err != nil || len(got.Entries) != 1 || got.Entries[0].Error != "away" {
 		t.Errorf("%v, %+v", err, r)
 	}
-	if r = do(t, nil, "", "logs", "--correlation", "c-2", "--json", "--window", orders); r.code != exitOK || !strings.Contains(r.out, `"entries": []`) {
+	if r = do(t, nil, "", "logs", "--correlation", "c-2", "--json", "--process", orders); r.code != exitOK || !strings.Contains(r.out, `"entries": []`) {
 		t.Errorf("%+v", r)
 	}
-	if r = do(t, nil, "", "logs", "--window", away); r.code != exitFailed || !strings.Contains(r.errout, "no server answers at "+away) {
+	if r = do(t, nil, "", "logs", "--process", away); r.code != exitFailed || !strings.Contains(r.errout, "no server answers at "+away) {
 		t.Errorf("%+v", r)
 	}
 	if r = do(t, nil, "", "logs", "--limit", "0"); r.code != exitUsage {
@@ -76,7 +76,7 @@ func TestLogsFollow(t *testing.T) {
 	r, out := io.Pipe()
 	ended := make(chan int)
 	go func() {
-		ended <- run(t.Context(), []string{"logs", "--follow", "--json", "--window", url}, nil, out, io.Discard, nil)
+		ended <- run(t.Context(), []string{"logs", "--follow", "--json", "--process", url}, nil, out, io.Discard, nil)
 	}()
 	lines := json.NewDecoder(r)
 	for n, message := range []string{"before", "while", "later"} {
@@ -112,7 +112,7 @@ func TestTimelineHasAllThatIsKnown(t *testing.T) {
 		t.Errorf("%v\n%s", at, r.out)
 	}
 	away := nobody(t)
-	if r := do(t, nil, "", "order", "timeline", first, "--url", url, "--window", away); r.code != exitOK || !strings.Contains(r.out, "placed") || !strings.Contains(r.errout, away) {
+	if r := do(t, nil, "", "order", "timeline", first, "--url", url, "--process", away); r.code != exitOK || !strings.Contains(r.out, "placed") || !strings.Contains(r.errout, away) {
 		t.Errorf("%+v", r)
 	}
 }

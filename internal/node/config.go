@@ -40,6 +40,7 @@ type Config struct {
 	RedisURL     string        `name:"redis-url" env:"REDIS_URL" placeholder:"URL" help:"Redis where the replicas of a service count requests together: redis://HOST:PORT. Default: each process counts for itself."`
 	Proxies      Prefixes      `name:"trusted-proxies" env:"ORDERKEEP_TRUSTED_PROXIES" placeholder:"CIDR" help:"Proxies in front, separated by commas, whose X-Forwarded-For and client header are believed."`
 	ClientHeader string        `name:"client-header" env:"ORDERKEEP_CLIENT_HEADER" placeholder:"NAME" help:"Header in which a trusted proxy that knows its API clients names the one that asks. Default: a client is an address."`
+	Processes    []string      `name:"process" env:"ORDERKEEP_PROCESSES" placeholder:"URL" help:"A process that the console looks at for figures, breakers, log lines and spans, all replicas and this process too: http:// or https:// and HOST:PORT, once for each. Default: where it asks each context."`
 	ConsoleToken Secret        `name:"console-token" env:"ORDERKEEP_CONSOLE_TOKEN" placeholder:"TOKEN" help:"What people sign in to the console with, 16 characters or more. Default: the console answers this machine only, to whoever is on it."`
 	CallPolicy   []string      `name:"call-policy" env:"ORDERKEEP_CALL_POLICY" placeholder:"'CALL NAME=VALUE...'" help:"Policy of one call to another context, to the payment provider or to Redis, such as 'inventory/Reserve timeout=3s attempts=2 in-flight=256 open-after=5 open-for=2s'; several are separated by commas. orderkeep calls list has the names."`
 	MetricsFrom  Prefixes      `name:"metrics-from" env:"ORDERKEEP_METRICS_FROM" placeholder:"CIDR" help:"Networks, besides this machine, that may read /metrics, separated by commas."`
@@ -172,6 +173,15 @@ func (c Config) Check(contexts []Context) error {
 	}
 	if c.ClientHeader != "" && len(c.Proxies) == 0 {
 		wrong("--client-header", "is believed from trusted proxies only: name them with --trusted-proxies")
+	}
+	for i, p := range c.Processes {
+		if a, err := parseAddress(p); err != nil {
+			wrong("--process", "number %d %v", i+1, err)
+		} else if !strings.HasPrefix(a.scheme, "http") {
+			wrong("--process", "number %d is an address for gRPC: name the one for REST, http:// or https://", i+1)
+		} else if slices.Contains(c.Processes[:i], p) {
+			wrong("--process", "number %d is named before: once is enough", i+1)
+		}
 	}
 	if c.ConsoleToken != "" && len(c.ConsoleToken) < shortestToken {
 		wrong("--console-token", "is shorter than %d characters, and could be guessed: openssl rand -hex 16 makes one", shortestToken)

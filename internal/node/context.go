@@ -50,6 +50,8 @@ type Env struct {
 	// What a Client gets besides: the contexts of its program by name, and the token that people show it, or "".
 	Fronts map[string]Front
 	Token  string
+	// Processes are those that Config.Processes names; none if it names none.
+	Processes []Front
 	// Audit proves the promises on the records within reach; nil where there are none.
 	Audit func(context.Context) (audit.Report, error)
 }

@@ -29,6 +29,15 @@ func (n *node) fronts() map[string]Front {
 	return all
 }
 
+// processes are those that the settings name.
+func (n *node) processes() []Front {
+	all := make([]Front, len(n.cfg.Processes))
+	for i, url := range n.cfg.Processes {
+		all[i] = n.outside(url)
+	}
+	return all
+}
+
 func (n *node) front(name string) Front {
 	if slices.Contains(names(n.contexts), name) {
 		return Front{URL: "http://localhost", HTTP: &http.Client{Transport: &n.inside}, Here: true}
@@ -41,12 +50,17 @@ func (n *node) front(name string) Front {
 	case err != nil || !strings.HasPrefix(a.scheme, "http"):
 		return Front{Missing: fmt.Sprintf("%s is its address for gRPC, and REST is needed here. Run the console as a process of its own, with an http:// address in %s.", s.name, s.name)}
 	}
+	return n.outside(s.value)
+}
+
+// outside is the process at a URL.
+func (n *node) outside(url string) Front {
 	transport := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: 90 * time.Second, MaxIdleConnsPerHost: 16, ForceAttemptHTTP2: true,
 	}
 	n.hangUp = append(n.hangUp, func() error { transport.CloseIdleConnections(); return nil })
-	return Front{URL: strings.TrimRight(s.value, "/"), HTTP: &http.Client{Transport: transport}}
+	return Front{URL: strings.TrimRight(url, "/"), HTTP: &http.Client{Transport: transport}}
 }
 
 // inside asks this process's own server without a connection: what a client asks passes the same edge, wherever the

@@ -75,7 +75,7 @@ func (n *node) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fronts := n.fronts()
+	fronts, processes := n.fronts(), n.processes()
 	services := make([]*Service, len(n.contexts))
 	failures := make([]error, len(n.contexts))
 	var wait sync.WaitGroup
@@ -83,7 +83,7 @@ func (n *node) open(ctx context.Context) error {
 		wait.Go(func() {
 			services[i], failures[i] = openContext(telemetry.WithTracer(ctx, n.tracers[c.Name]), c, Env{
 				DB: n.cfg.Database(c.Name), Data: n.cfg.Data, ProviderDB: n.cfg.Database(provider), Peers: peers[c.Name], Bus: bus, Backlog: n.backlog, Calls: n.calls, Metrics: n.metrics, Log: n.log.With(telemetry.ContextKey, c.Name),
-				Fronts: fronts, Token: string(n.cfg.ConsoleToken), Audit: n.cfg.audit(n.program),
+				Fronts: fronts, Processes: processes, Token: string(n.cfg.ConsoleToken), Audit: n.cfg.audit(n.program),
 			})
 		})
 	}

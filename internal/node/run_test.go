@@ -337,9 +337,9 @@ func TestRefusesToStart(t *testing.T) {
 	})
 	t.Run("and says all mistakes at once by name", func(t *testing.T) {
 		t.Parallel()
-		cfg := node.Config{Listen: "nowhere", GRPCListen: "3100", InventoryURL: "ftp://x", DrainTimeout: -1, CallPolicy: []string{"inventory/Check timeout=1s", "inventory/Check timeout=0", "payments/Pay attempts=2"}}
+		cfg := node.Config{Listen: "nowhere", GRPCListen: "3100", Processes: []string{"grpc://a:1", "http://a:1", "http://a:1", "http://a:1,b:1"}, InventoryURL: "ftp://x", DrainTimeout: -1, CallPolicy: []string{"inventory/Check timeout=1s", "inventory/Check timeout=0", "payments/Pay attempts=2"}}
 		orders := (&fake{name: "orders", peers: []string{"inventory", "payments"}, journal: &journal{}}).context()
-		contains(t, startError(t, cfg, orders), "--listen", "--grpc-listen", "--data", "--body-limit", "--read-timeout", "--drain-timeout", "--call-policy: inventory/Check: timeout=0", `--call-policy: there is no call "payments/Pay"`, "INVENTORY_URL", "PAYMENTS_URL: orders calls payments")
+		contains(t, startError(t, cfg, orders), "--listen", "--grpc-listen", "--data", "--body-limit", "--read-timeout", "--drain-timeout", "--process: number 1 is an address for gRPC", "--process: number 3 is named before", "--process: number 4 names several hosts", "--call-policy: inventory/Check: timeout=0", `--call-policy: there is no call "payments/Pay"`, "INVENTORY_URL", "PAYMENTS_URL: orders calls payments")
 	})
 }
 
