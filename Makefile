@@ -33,6 +33,7 @@ mutants: ## build bugs in, one at a time, and show that each is caught
 check: ## all that CI asks beyond the tests: format, vet, lint, contracts, generated code, race detector
 	@unformatted="$$(gofmt -l .)"; test -z "$$unformatted" || { echo "gofmt -w $$unformatted"; exit 1; }
 	go vet ./...
+	CGO_ENABLED=0 go vet -C test/collector -trimpath .
 	$(tool) staticcheck ./...
 	tools/contracts
 	$(MAKE) --no-print-directory current

@@ -9,19 +9,23 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"github.com/orderkeep/orderkeep/internal/telemetry/window"
+	"github.com/orderkeep/orderkeep/test/stage"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 )
 
-// receiver takes spans by OTLP over HTTP, as a collector does.
+// receiver takes spans by OTLP over HTTP, for a test to look at.
 type receiver struct {
 	*httptest.Server
 	mu    sync.Mutex
@@ -101,23 +105,44 @@ func (rc *receiver) of(trace string) map[string]exported {
 	return all
 }
 
-// recording has a shop that is not started yet send its spans to rc, if that is one, with more settings.
-func (s *shop) recording(rc *receiver, more ...string) {
+// newCollector starts an OpenTelemetry Collector that passes on what it takes to rc, and all of it before it has ended. It returns where it takes it.
+func newCollector(t *testing.T, rc *receiver) (*stage.Process, string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := stage.Compile("collector", dir, "."); err != nil {
+		t.Fatal(err)
+	}
+	config := fmt.Sprintf(`
+receivers: {otlp: {protocols: {http: {endpoint: "127.0.0.1:0"}}}}
+exporters: {otlp_http: {endpoint: %q}}
+service: {pipelines: {traces: {receivers: [otlp], exporters: [otlp_http]}}}`, rc.URL)
+	p := stage.Spawn(t, stage.Launch{Path: filepath.Join(dir, "collector"), Args: []string{config}})
+	select {
+	case line := <-p.Log.Await("Starting HTTP server"): // on a port that it has by then
+		return p, "http://" + line.Endpoint
+	case <-p.Ended:
+		t.Fatalf("the collector did not start:\n%s", p.Log)
+	case <-time.After(stage.Patience):
+		t.Fatalf("the collector does not say where it listens:\n%s", p.Log)
+	}
+	return nil, ""
+}
+
+// recording has a shop that is not started yet run with settings that say what is recorded, and where it goes.
+func (s *shop) recording(settings ...string) {
 	for _, sv := range s.services {
-		sv.launch.Env = append(sv.launch.Env, more...)
-		if rc != nil {
-			sv.launch.Env = append(sv.launch.Env, "OTEL_EXPORTER_OTLP_ENDPOINT="+rc.URL)
-		}
+		sv.launch.Env = append(sv.launch.Env, settings...)
 	}
 }
 
-// An order, placed and fulfilled by a storefront that records its own traces, is one trace at a collector: all spans of the three services hang
-// together, those after the broker too.
+// An order, placed and fulfilled by a storefront that records its own traces, is one trace at an OpenTelemetry Collector: all spans of the three
+// services hang together, those after the broker too.
 func TestAnOrderIsOneTraceAtACollector(t *testing.T) {
 	t.Parallel()
 	rc := newReceiver(t)
+	col, endpoint := newCollector(t, rc)
 	s := split(t, "grpc", ownBroker(t))
-	s.recording(rc)
+	s.recording("OTEL_EXPORTER_OTLP_ENDPOINT=" + endpoint)
 	s.start(t)
 	s.stock(t, 5)
 	const trace, storefront = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -127,6 +152,12 @@ func TestAnOrderIsOneTraceAtACollector(t *testing.T) {
 	want(t, s.do(t, http.MethodPost, "/v1/orders/"+a.OrderID+"/fulfil", nil, headers...), http.StatusOK, "")
 	s.settles(t)
 	s.close(t) // which exports what is left
+	if err := col.Stop(); err != nil {
+		t.Fatalf("the collector does not end well: %v", err)
+	}
+	if refused := regexp.MustCompile(`"level":"(warn|error)".*`).FindAllString(col.Log.String(), -1); len(refused) > 0 {
+		t.Errorf("the collector complains: %q", refused)
+	}
 
 	all := rc.of(trace)
 	names := map[string][]string{} // by service
@@ -202,7 +233,7 @@ func TestOneIDIsInAllThatAnOrderLeaves(t *testing.T) {
 	t.Parallel()
 	const id = "till-4/2026-03-01"
 	s := split(t, "grpc", ownBroker(t))
-	s.recording(nil, "OTEL_TRACES_SAMPLER=parentbased_always_off")
+	s.recording("OTEL_TRACES_SAMPLER=parentbased_always_off")
 	s.start(t)
 	s.stock(t, 5)
 	a := s.do(t, http.MethodPost, "/v1/orders", paid("pm_simulated_down_1s", one), telemetry.Header, id)

@@ -11,7 +11,7 @@ import (
 
 // Entry is a line of the log as far as the tests read it.
 type Entry struct {
-	Level, Msg, Address, GRPC string
+	Level, Msg, Address, GRPC, Endpoint string
 }
 
 // Journal keeps what a process writes.

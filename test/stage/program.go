@@ -35,7 +35,7 @@ var noteSources = sync.OnceValue(func() error {
 	if err != nil {
 		return err
 	}
-	for _, dir := range []string{"cmd", "internal", "orders", "inventory", "payments", "console"} {
+	for _, dir := range []string{"cmd", "internal", "orders", "inventory", "payments", "console", "test/collector"} {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(_ string, _ fs.DirEntry, err error) error { return err })
 		if err != nil {
 			return err
