@@ -231,3 +231,57 @@ func FuzzImport(f *testing.F) {
 		}
 	})
 }
+
+func TestImport(t *testing.T) {
+	t.Parallel()
+	plain := Row{N: 2, SKU: "BOOK", Title: "A book", OnHand: 5, Tracked: true}
+	tests := []struct {
+		name          string
+		change        func(*Row)
+		did           Import
+		delta         int64
+		item, stock   bool // what is to be written
+		title         string
+		onHand, wrong int64
+		tracked       bool
+	}{
+		{"what is there already", func(*Row) {}, Unchanged, 0, false, false, "A book", 5, 0, true},
+		{"another title", func(r *Row) { r.Title = "The book" }, Changed, 0, true, false, "The book", 5, 0, true},
+		{"more", func(r *Row) { r.OnHand = 7 }, Changed, 2, false, true, "A book", 7, 0, true},
+		{"less", func(r *Row) { r.OnHand = 3 }, Changed, -2, false, true, "A book", 3, 0, true},
+		{"as few as are reserved", func(r *Row) { r.OnHand = 2 }, Changed, -3, false, true, "A book", 2, 0, true},
+		{"fewer than are reserved", func(r *Row) { r.OnHand = 1 }, Unchanged, 0, false, false, "A book", 5, 2, true},
+		{"no longer tracked", func(r *Row) { r.Tracked, r.OnHand = false, 1 }, Changed, -4, true, true, "A book", 1, 0, false},
+		{"no longer tracked, and as many", func(r *Row) { r.Tracked = false }, Changed, 0, true, true, "A book", 5, 0, false},
+		{"a new item", func(r *Row) { r.SKU, r.OnHand = "LAMP", 4 }, Created, 4, true, true, "A book", 4, 0, true},
+		{"a new item of which there is none", func(r *Row) { r.SKU, r.OnHand = "LAMP", 0 }, Created, 0, true, true, "A book", 0, 0, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := NewRoom(noon)
+			r.AddLevel("BOOK", true, Level{Location: Default, OnHand: 5, Reserved: 2})
+			r.SetTitle("BOOK", "A book")
+			row := plain
+			tt.change(&row)
+			var p Problems
+			did, m := r.Import(row, "c1", &p)
+			if did != tt.did || m.Delta != tt.delta {
+				t.Errorf("did %d with a movement of %d, want %d and %d", did, m.Delta, tt.did, tt.delta)
+			}
+			if m.Delta != 0 && (m.Reason != "import" || m.Actor != "import" || m.CorrelationID != "c1" || m.OnHand != tt.onHand || m.SKU != row.SKU) {
+				t.Errorf("movement %+v", m)
+			}
+			s := r.shelves[row.SKU]
+			if s.item.Title != tt.title || s.item.Tracked != tt.tracked || level(r, row.SKU).OnHand != tt.onHand {
+				t.Errorf("item %+v", s.item)
+			}
+			if c := r.Changes(); len(c.Items) > 0 != tt.item || len(c.Stock) > 0 != tt.stock {
+				t.Errorf("changes %+v; want the item: %t, its stock: %t", c, tt.item, tt.stock)
+			}
+			if err := p.Err(); err == nil != (tt.wrong == 0) || err != nil && fault.Of(err).Items[0].Row != tt.wrong {
+				t.Errorf("problems: %v, want one in row %d, or none if 0", err, tt.wrong)
+			}
+		})
+	}
+}
