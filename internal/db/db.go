@@ -11,7 +11,7 @@
 // A statement is written once, or twice in full where a server and SQLite want it differently (Tx.Remote). It says $1, $2; VALUES (rows) and
 // IN (list) stand for any number of rows (Tx.ExecWide); a query that locks what it reads ends with FOR UPDATE and has an ORDER BY before it, by the same key everywhere, so
 // that two transactions meet in one order and cannot wait for each other in a circle. SQLite has one writer, and gets the
-// query without those last two words.
+// query without those last two words. A query that packs its rows (DB.Packed) says json_build_array and json_agg, which SQLite has under names of its own.
 //
 // # Several processes on one PostgreSQL database
 //

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/pressly/goose/v3/database"
@@ -65,10 +66,16 @@ func (e *sqliteEngine) pools(mode, more string) (*DB, error) {
 		write.Close()
 		return nil, err
 	}
-	read.SetMaxOpenConns(max(4, 2*runtime.NumCPU()))
-	read.SetMaxIdleConns(max(2, runtime.NumCPU()))
+	// All of them are kept while there is work: opening one reads the schema and prepares what is asked anew.
+	readers := max(4, 2*runtime.NumCPU())
+	read.SetMaxOpenConns(readers)
+	read.SetMaxIdleConns(readers)
+	read.SetConnMaxIdleTime(idleReader)
 	return newDB(e, write, read), nil
 }
+
+// idleReader is how long a connection for reading that nobody needs is kept: an idle process gives back the pages that it holds.
+const idleReader = time.Minute
 
 // The file is this process's alone while it runs.
 func (e *sqliteEngine) migrating(context.Context, *DB) (func(), error) { return func() {}, nil }
@@ -160,8 +167,12 @@ func (e *sqliteEngine) write(_ *DB, t *Tx, f func(*Tx) error) error {
 // maxList bounds one list. SQLite's limit is 32,766 parameters; a longer list is as good as two.
 const maxList = 256
 
-// one drops the last words FOR UPDATE: a transaction is the only writer here.
-func (e *sqliteEngine) one(query string) string { return strings.TrimSuffix(query, forUpdate) }
+// one drops the last words FOR UPDATE: a transaction is the only writer here. What makes JSON has other names.
+func (e *sqliteEngine) one(query string) string {
+	return asJSON.Replace(strings.TrimSuffix(query, forUpdate))
+}
+
+var asJSON = strings.NewReplacer("json_build_array(", "json_array(", "json_agg(", "json_group_array(")
 
 // wide takes rows one by one: there is no round trip to save, and a statement for many of them costs SQLite more than as many small ones,
 // because it notes what each has changed, should a later one fail. A list is as wide as the next power of two up to maxList, with its last

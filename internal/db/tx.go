@@ -30,16 +30,14 @@ type wideKey struct {
 	cols, rows int
 }
 
-// spellings are the texts of wide statements, each written once. A nil one keeps nothing.
+// spellings are the texts of wide statements, each written once.
 type spellings map[wideKey]string
 
 func (known spellings) of(k wideKey, spell func(wideKey) string) string {
 	statement, ok := known[k]
 	if !ok {
 		statement = spell(k)
-		if known != nil {
-			known[k] = statement
-		}
+		known[k] = statement
 	}
 	return statement
 }

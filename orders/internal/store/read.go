@@ -2,38 +2,43 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"time"
 
+	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"github.com/orderkeep/orderkeep/orders/internal/order"
 )
 
-const orderColumns = `id, state, currency, total_minor, customer, provider, token, payment_id, key, correlation_id,
+// row is an order o with its lines, packed.
+const row = `json_build_array(id, state, currency, total_minor, customer, provider, token, payment_id, key, correlation_id,
 	reject_kind, reject_code, reject_detail, cancel_reason, return_reason, placed_at, reserved_at, authorized_at, decided_at, cancelled_at,
-	fulfilled_at, returned_at, units_taken_at, money_taken_at, units_back_at, money_back_at, kept, lease_owner, lease_until, attempts`
+	fulfilled_at, returned_at, units_taken_at, money_taken_at, units_back_at, money_back_at, kept, lease_owner, lease_until, attempts),
+	(SELECT json_agg(json_build_array(n, sku, qty, unit_price_minor)) FROM order_lines WHERE order_id = o.id)`
 
 const (
-	getOrder = `SELECT ` + orderColumns + ` FROM orders WHERE id = $1`
+	getOrder = `SELECT ` + row + ` FROM orders o WHERE id = $1`
 
+	// What is packed is on the page already: PostgreSQL packs before it sorts, where it sorts.
 	// The bounds on id are the times of the filter, as an id has the time of its order: they keep a page from reading what is far away.
-	listAll = `SELECT ` + orderColumns + ` FROM orders
-		WHERE id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4 ORDER BY id DESC LIMIT $5`
-	listByState = `SELECT ` + orderColumns + ` FROM orders
-		WHERE id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4 AND state IN ($6, $7) AND state <> 'fulfilled' ORDER BY id DESC LIMIT $5`
-	listFulfilled = `SELECT ` + orderColumns + ` FROM orders
-		WHERE id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4 AND state = 'fulfilled' ORDER BY id DESC LIMIT $5`
-	listByCustomer = `SELECT ` + orderColumns + ` FROM orders
+	listAll = `SELECT ` + row + ` FROM (SELECT * FROM orders
+		WHERE id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4 ORDER BY id DESC LIMIT $5) o`
+	listByState = `SELECT ` + row + ` FROM (SELECT * FROM orders
+		WHERE id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4 AND state IN ($6, $7) AND state <> 'fulfilled' ORDER BY id DESC LIMIT $5) o`
+	listFulfilled = `SELECT ` + row + ` FROM (SELECT * FROM orders
+		WHERE id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4 AND state = 'fulfilled' ORDER BY id DESC LIMIT $5) o`
+	listByCustomer = `SELECT ` + row + ` FROM (SELECT * FROM orders
 		WHERE customer = $6 AND customer <> '' AND id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4
-		AND ($7 = '' OR state = $7 OR state = $8) ORDER BY id DESC LIMIT $5`
+		AND ($7 = '' OR state = $7 OR state = $8) ORDER BY id DESC LIMIT $5) o`
 
-	listByCorrelation = `SELECT ` + orderColumns + ` FROM orders
+	listByCorrelation = `SELECT ` + row + ` FROM (SELECT * FROM orders
 		WHERE correlation_id = $6 AND id < $1 AND id >= $2 AND placed_at >= $3 AND placed_at < $4
-		AND ($7 = '' OR state = $7 OR state = $8) AND ($9 = '' OR customer = $9) ORDER BY id DESC LIMIT $5`
-
-	getLines = `SELECT order_id, sku, qty, unit_price_minor FROM order_lines WHERE order_id IN (list) ORDER BY order_id, n`
+		AND ($7 = '' OR state = $7 OR state = $8) AND ($9 = '' OR customer = $9) ORDER BY id DESC LIMIT $5) o`
 )
 
 // Get implements order.Records.
@@ -61,24 +66,27 @@ func (s *Store) List(ctx context.Context, f order.Filter) ([]*order.Order, error
 	if f.Before != "" && string(f.Before) < before {
 		before = string(f.Before)
 	}
-	args := []any{before, lowest, from, to, f.Limit}
 	state := func(i int) string {
 		if len(f.States) == 0 {
 			return ""
 		}
 		return string(f.States[min(i, len(f.States)-1)])
 	}
+	list, more := listByState, []any{state(0), state(1)}
 	switch {
 	case f.Correlation != "":
-		return s.read(ctx, listByCorrelation, append(args, f.Correlation, state(0), state(1), f.Customer)...)
+		list, more = listByCorrelation, []any{f.Correlation, state(0), state(1), f.Customer}
 	case f.Customer != "":
-		return s.read(ctx, listByCustomer, append(args, f.Customer, state(0), state(1))...)
+		list, more = listByCustomer, []any{f.Customer, state(0), state(1)}
 	case len(f.States) == 0:
-		return s.read(ctx, listAll, args...)
+		list, more = listAll, nil
 	case f.States[0] == order.Fulfilled:
-		return s.read(ctx, listFulfilled, args...)
+		list, more = listFulfilled, nil
 	}
-	return s.read(ctx, listByState, append(args, state(0), state(1))...)
+	orders, err := s.read(ctx, list, append([]any{before, lowest, from, to, f.Limit}, more...)...)
+	// The query that packs keeps the order of the one within, as far as anybody knows, and does not have to.
+	slices.SortFunc(orders, func(a, b *order.Order) int { return strings.Compare(string(b.ID), string(a.ID)) })
+	return orders, err
 }
 
 // Notes implements order.Records.
@@ -101,61 +109,54 @@ func (s *Store) Notes(ctx context.Context, id order.ID) ([]order.Note, error) {
 	return notes, rows.Err()
 }
 
-// read runs a query over orders and adds their lines. Those are written with their order and never changed, so the two queries need not
-// see one state.
-func (s *Store) read(ctx context.Context, query string, args ...any) ([]*order.Order, error) {
-	rows, err := s.db.Prepared(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var orders []*order.Order
-	var ids []any
-	byID := map[order.ID]*order.Order{}
-	for rows.Next() {
-		o, err := scanOrder(rows)
-		if err != nil {
-			return nil, err
-		}
-		orders, ids, byID[o.ID] = append(orders, o), append(ids, string(o.ID)), o
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return nil, err
-	}
-	return orders, s.db.PreparedWide(ctx, getLines, ids, func(rows *sql.Rows) error {
-		var id order.ID
-		var l order.Line
-		if err := rows.Scan(&id, &l.SKU, &l.Qty, &l.UnitPriceMinor); err != nil {
-			return err
-		}
-		o := byID[id]
-		o.Lines = append(o.Lines, l)
-		return nil
+// read runs a query for orders.
+func (s *Store) read(ctx context.Context, query string, args ...any) (orders []*order.Order, err error) {
+	return orders, s.db.Packed(ctx, query, args, func(r *db.Row) error {
+		o := &order.Order{}
+		orders = append(orders, o)
+		return scanOrder(r, o)
 	})
 }
 
-func scanOrder(rows *sql.Rows) (*order.Order, error) {
-	o := &order.Order{}
-	var id, state, code, detail string
-	var kind int
-	var placed, reserved, authorized, decided, cancelled, fulfilled, returned, lease int64
-	var unitsTaken, moneyTaken, unitsBack, moneyBack int64
-	err := rows.Scan(&id, &state, &o.Currency, &o.TotalMinor, &o.Customer, &o.Payment.Provider, &o.Payment.Token, &o.Payment.ID, &o.Key, &o.CorrelationID,
-		&kind, &code, &detail, &o.CancelReason, &o.ReturnReason, &placed, &reserved, &authorized, &decided, &cancelled,
-		&fulfilled, &returned, &unitsTaken, &moneyTaken, &unitsBack, &moneyBack, &o.Kept, &o.Lease.Owner, &lease, &o.Attempts)
-	if err != nil {
-		return nil, err
+// scanOrder reads what row says.
+func scanOrder(r *db.Row, o *order.Order) error {
+	at := func() time.Time { return fromMicro(r.Int()) }
+	o.ID, o.State, o.Currency, o.TotalMinor, o.Customer = order.ID(r.Text()), order.State(r.Text()), r.Text(), r.Int(), telemetry.Secret(r.Text())
+	o.Payment = order.Payment{Provider: r.Text(), Token: telemetry.Secret(r.Text()), ID: r.Text()}
+	o.Key, o.CorrelationID = r.Text(), r.Text()
+	kind, code, detail := r.Int(), r.Text(), r.Text()
+	o.CancelReason, o.ReturnReason = r.Text(), r.Text()
+	o.PlacedAt, o.ReservedAt, o.AuthorizedAt, o.DecidedAt, o.CancelledAt = at(), at(), at(), at(), at()
+	o.FulfilledAt, o.ReturnedAt, o.UnitsTakenAt, o.MoneyTakenAt, o.UnitsBackAt, o.MoneyBackAt = at(), at(), at(), at(), at(), at()
+	o.Kept, o.Lease, o.Attempts = r.Text(), order.Lease{Owner: r.Text(), Until: at()}, r.Int()
+	var numbers []int64
+	r.Each(func() {
+		numbers = append(numbers, r.Int())
+		o.Lines = append(o.Lines, order.Line{SKU: r.Text(), Qty: r.Int(), UnitPriceMinor: r.Int()})
+	})
+	if !slices.IsSorted(numbers) {
+		sort.Sort(byNumber{numbers, o.Lines})
 	}
-	o.ID, o.State = order.ID(id), order.State(state)
-	o.PlacedAt, o.ReservedAt, o.AuthorizedAt, o.DecidedAt = fromMicro(placed), fromMicro(reserved), fromMicro(authorized), fromMicro(decided)
-	o.CancelledAt, o.FulfilledAt, o.ReturnedAt, o.Lease.Until = fromMicro(cancelled), fromMicro(fulfilled), fromMicro(returned), fromMicro(lease)
-	o.UnitsTakenAt, o.MoneyTakenAt, o.UnitsBackAt, o.MoneyBackAt = fromMicro(unitsTaken), fromMicro(moneyTaken), fromMicro(unitsBack), fromMicro(moneyBack)
-	if code != "" {
-		var d rejectionDetail
-		if err := json.Unmarshal([]byte(detail), &d); err != nil {
-			return nil, fmt.Errorf("order %s: reject_detail: %w", id, err)
-		}
-		o.Rejection = &order.Rejection{Kind: fault.Kind(kind), Code: code, Detail: d.Detail, Shortages: d.Shortages}
+	if code == "" {
+		return nil
 	}
-	return o, nil
+	var d rejectionDetail
+	if err := json.Unmarshal([]byte(detail), &d); err != nil {
+		return fmt.Errorf("order %s: reject_detail: %w", o.ID, err)
+	}
+	o.Rejection = &order.Rejection{Kind: fault.Kind(kind), Code: code, Detail: d.Detail, Shortages: d.Shortages}
+	return nil
+}
+
+// byNumber puts lines in their order. Both engines aggregate them in it, mostly, and promise it only where it is asked for, which SQLite sorts for.
+type byNumber struct {
+	numbers []int64
+	lines   []order.Line
+}
+
+func (b byNumber) Len() int           { return len(b.lines) }
+func (b byNumber) Less(i, j int) bool { return b.numbers[i] < b.numbers[j] }
+func (b byNumber) Swap(i, j int) {
+	b.numbers[i], b.numbers[j] = b.numbers[j], b.numbers[i]
+	b.lines[i], b.lines[j] = b.lines[j], b.lines[i]
 }
