@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 )
 
@@ -127,6 +128,19 @@ func (t *Tx) ExecWide(query string, cols int, args []any) error {
 			return err
 		}
 		args = args[used:]
+	}
+	return nil
+}
+
+// ExecEach is ExecWide for a statement that is written twice: one takes a row at a time, and many is for a server (Remote).
+func (t *Tx) ExecEach(one, many string, cols int, args []any) error {
+	if t.Remote() {
+		return t.ExecWide(many, cols, args)
+	}
+	for row := range slices.Chunk(args, cols) {
+		if _, err := t.Exec(one, row...); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"maps"
 	"slices"
 
 	"github.com/orderkeep/orderkeep/internal/db"
@@ -30,12 +31,9 @@ func apply(tx *db.Tx, cmds []*command) error {
 	if err != nil {
 		return err
 	}
-	known := make(map[string]bool, len(records))
-	for id := range records {
-		known[id] = true
-	}
+	known := maps.Clone(records)
 	var events []outbox.Event
-	changed := map[string]bool{}
+	changed := make(map[string]*payment.Record, len(cmds))
 	for _, c := range cmds {
 		c.err, c.moved, c.facts = nil, false, 0
 		if c.decide == nil {
@@ -59,9 +57,9 @@ func apply(tx *db.Tx, cmds []*command) error {
 			events = append(events, event(c.ctx, f))
 		}
 		c.facts, c.moved = len(r.Facts), r.Payment.Status != before.Payment.Status
-		records[c.order], changed[c.order] = r, true
+		records[c.order], changed[c.order] = r, r
 	}
-	if err := write(tx, records, changed, known); err != nil {
+	if err := write(tx, changed, known); err != nil {
 		return err
 	}
 	if err := outbox.Append(tx, events); err != nil {
@@ -129,41 +127,53 @@ func load(tx *db.Tx, cmds []*command) (map[string]*payment.Record, error) {
 	return records, err
 }
 
-// write puts the changed records into the tables; known are those that were there before.
-func write(tx *db.Tx, records map[string]*payment.Record, changed, known map[string]bool) error {
-	ids := make([]string, 0, len(changed))
-	for id := range changed {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
+// updatePayment and updateAttempt change a row by its key, for all that a decision may change of it; the second form of each changes many.
+const (
+	updatePayment = `UPDATE payments SET status = ?, authorized_minor = ?, captured_minor = ?, voided_minor = ?, refunded_minor = ?,
+		decline_code = ?, updated_at = ?, due_at = ? WHERE order_id = ?`
+	updatePayments = `WITH v (status, authorized_minor, captured_minor, voided_minor, refunded_minor, decline_code, updated_at, due_at, order_id) AS (VALUES (rows))
+		UPDATE payments SET status = v.status, authorized_minor = v.authorized_minor, captured_minor = v.captured_minor, voided_minor = v.voided_minor,
+			refunded_minor = v.refunded_minor, decline_code = v.decline_code, updated_at = v.updated_at, due_at = v.due_at
+		FROM v WHERE payments.order_id = v.order_id`
+	updateAttempt  = `UPDATE attempts SET result = ?, amount_minor = ?, provider_ref = ?, error = ?, ended_at = ? WHERE order_id = ? AND step = ?`
+	updateAttempts = `WITH v (result, amount_minor, provider_ref, error, ended_at, order_id, step) AS (VALUES (rows))
+		UPDATE attempts SET result = v.result, amount_minor = v.amount_minor, provider_ref = v.provider_ref, error = v.error, ended_at = v.ended_at
+		FROM v WHERE attempts.order_id = v.order_id AND attempts.step = v.step`
+)
+
+// write puts the changed records into the tables; known are those that were there before, as they were.
+func write(tx *db.Tx, changed, known map[string]*payment.Record) error {
+	ids := slices.Sorted(maps.Keys(changed))
 	added := make([]any, 0, 16*len(ids))
-	payments := make([]any, 0, 16*len(ids))
-	attempts := make([]any, 0, 8*len(ids))
+	var moved, begun, ended []any
 	for _, id := range ids {
-		r := records[id]
+		r, before := changed[id], known[id]
 		p := r.Payment
-		into := &payments
-		if !known[id] {
-			into = &added
+		if before == nil {
+			before = payment.NewRecord(id)
+			added = append(added, p.Order, p.ID, string(p.Status), p.Amount, p.Currency, p.Authorized, p.Captured, p.Voided, p.Refunded,
+				p.Provider, string(p.Token), p.Decline, p.Correlation, micro(p.Created), micro(p.Updated), micro(p.Due))
+		} else {
+			moved = append(moved, string(p.Status), p.Authorized, p.Captured, p.Voided, p.Refunded, p.Decline, micro(p.Updated), micro(p.Due), p.Order)
 		}
-		*into = append(*into, p.Order, p.ID, string(p.Status), p.Amount, p.Currency, p.Authorized, p.Captured, p.Voided, p.Refunded,
-			p.Provider, string(p.Token), p.Decline, p.Correlation, micro(p.Created), micro(p.Updated), micro(p.Due))
-		for _, a := range r.Attempts {
-			attempts = append(attempts, p.Order, string(a.Step), string(a.Result), a.Amount, a.Ref, a.Error, micro(a.Started), micro(a.Ended))
+		for step, a := range r.Attempts {
+			switch was, ok := before.Attempts[step]; {
+			case !ok:
+				begun = append(begun, p.Order, string(step), string(a.Result), a.Amount, a.Ref, a.Error, micro(a.Started), micro(a.Ended))
+			case was != a:
+				ended = append(ended, string(a.Result), a.Amount, a.Ref, a.Error, micro(a.Ended), p.Order, string(step))
+			}
 		}
 	}
 	// No upsert: another replica may have added the same one since this batch looked for it in vain.
 	if err := tx.ExecWide(`INSERT INTO payments (`+paymentColumns+`) VALUES (rows)`, 16, added); err != nil {
 		return err
 	}
-	err := tx.ExecWide(`INSERT INTO payments (`+paymentColumns+`) VALUES (rows)
-		ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, authorized_minor = excluded.authorized_minor,
-			captured_minor = excluded.captured_minor, voided_minor = excluded.voided_minor, refunded_minor = excluded.refunded_minor,
-			decline_code = excluded.decline_code, updated_at = excluded.updated_at, due_at = excluded.due_at`, 16, payments)
-	if err != nil {
+	if err := tx.ExecEach(updatePayment, updatePayments, 9, moved); err != nil {
 		return err
 	}
-	return tx.ExecWide(`INSERT INTO attempts (order_id, step, result, amount_minor, provider_ref, error, started_at, ended_at) VALUES (rows)
-		ON CONFLICT (order_id, step) DO UPDATE SET result = excluded.result, amount_minor = excluded.amount_minor,
-			provider_ref = excluded.provider_ref, error = excluded.error, ended_at = excluded.ended_at`, 8, attempts)
+	if err := tx.ExecWide(`INSERT INTO attempts (order_id, step, result, amount_minor, provider_ref, error, started_at, ended_at) VALUES (rows)`, 8, begun); err != nil {
+		return err
+	}
+	return tx.ExecEach(updateAttempt, updateAttempts, 7, ended)
 }

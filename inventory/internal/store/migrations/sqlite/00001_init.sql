@@ -18,10 +18,11 @@ CREATE TABLE stock (
     CHECK (unlimited OR on_hand - reserved >= 0)
 ) WITHOUT ROWID;
 
+-- A CHECK compares word by word: for each IN of more than two, SQLite makes a table in memory, at every row that it checks.
 CREATE TABLE reservations (
     id             TEXT   NOT NULL PRIMARY KEY,
     owner          TEXT   NOT NULL CHECK (owner IN ('order', 'direct')),
-    state          TEXT   NOT NULL CHECK (state IN ('reserved', 'refused', 'released', 'committed', 'returned')),
+    state          TEXT   NOT NULL CHECK (state = 'reserved' OR state = 'refused' OR state = 'released' OR state = 'committed' OR state = 'returned'),
     refusal        TEXT   NOT NULL DEFAULT '', -- JSON: the shortages of the first answer
     correlation_id TEXT   NOT NULL,
     created_at     BIGINT NOT NULL,
@@ -98,7 +99,7 @@ CREATE TABLE inbox (
     causation_id   TEXT   NOT NULL,
     traceparent    TEXT   NOT NULL,
     data           BLOB   NOT NULL,
-    state          TEXT   NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'done', 'parked')),
+    state          TEXT   NOT NULL DEFAULT 'waiting' CHECK (state = 'waiting' OR state = 'done' OR state = 'parked'),
     attempts       BIGINT NOT NULL DEFAULT 0,
     next_at        BIGINT NOT NULL DEFAULT 0,
     error          TEXT   NOT NULL DEFAULT '',

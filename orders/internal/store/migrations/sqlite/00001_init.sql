@@ -103,7 +103,7 @@ CREATE TABLE inbox (
     causation_id   TEXT   NOT NULL,
     traceparent    TEXT   NOT NULL,
     data           BLOB   NOT NULL,
-    state          TEXT   NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'done', 'parked')),
+    state          TEXT   NOT NULL DEFAULT 'waiting' CHECK (state = 'waiting' OR state = 'done' OR state = 'parked'),
     attempts       BIGINT NOT NULL DEFAULT 0,
     next_at        BIGINT NOT NULL DEFAULT 0,
     error          TEXT   NOT NULL DEFAULT '',

@@ -1,10 +1,11 @@
 -- +goose Up
 
--- One order's money. Times are microseconds since 1970 UTC, amounts minor units.
+-- One order's money. Times are microseconds since 1970 UTC, amounts minor units. A CHECK compares word by word: for each IN of more than two,
+-- SQLite makes a table in memory, at every row that it checks.
 CREATE TABLE payments (
     order_id         TEXT   NOT NULL PRIMARY KEY,
     payment_id       TEXT   NOT NULL, -- '' if the payment was voided before it was asked for
-    status           TEXT   NOT NULL CHECK (status IN ('pending', 'authorized', 'declined', 'capturing', 'captured', 'voiding', 'voided', 'refunding', 'refunded')),
+    status           TEXT   NOT NULL,
     amount_minor     BIGINT NOT NULL CHECK (amount_minor >= 0),
     currency         TEXT   NOT NULL,
     authorized_minor BIGINT NOT NULL CHECK (authorized_minor >= 0),
@@ -18,15 +19,23 @@ CREATE TABLE payments (
     created_at       BIGINT NOT NULL,
     updated_at       BIGINT NOT NULL,
     due_at           BIGINT NOT NULL DEFAULT 0, -- when recovery takes up what is under way; 0 if nothing is
-    CHECK ((due_at > 0) = (status IN ('capturing', 'voiding', 'refunding'))), -- nothing begun is left to nobody
     CHECK (authorized_minor <= amount_minor),
     CHECK (captured_minor <= authorized_minor),
     CHECK (voided_minor + captured_minor <= authorized_minor),
     CHECK (refunded_minor <= captured_minor),
     CHECK (payment_id <> '' OR (status = 'voided' AND amount_minor = 0)),
-    CHECK (status NOT IN ('authorized', 'capturing', 'captured') OR authorized_minor > 0),
-    CHECK (status NOT IN ('captured', 'refunding') OR captured_minor > 0),
-    CHECK (status NOT IN ('declined', 'voided', 'refunded') OR authorized_minor = voided_minor + refunded_minor) -- what has ended holds nothing
+    -- What a payment has in each status; there are no others. Nothing begun is left to nobody, and what has ended holds nothing.
+    CHECK (CASE status
+        WHEN 'pending'    THEN due_at <= 0
+        WHEN 'authorized' THEN due_at <= 0 AND authorized_minor > 0
+        WHEN 'declined'   THEN due_at <= 0 AND authorized_minor = voided_minor + refunded_minor
+        WHEN 'capturing'  THEN due_at > 0  AND authorized_minor > 0
+        WHEN 'captured'   THEN due_at <= 0 AND authorized_minor > 0 AND captured_minor > 0
+        WHEN 'voiding'    THEN due_at > 0
+        WHEN 'voided'     THEN due_at <= 0 AND authorized_minor = voided_minor + refunded_minor
+        WHEN 'refunding'  THEN due_at > 0  AND captured_minor > 0
+        WHEN 'refunded'   THEN due_at <= 0 AND authorized_minor = voided_minor + refunded_minor
+        ELSE FALSE END)
 ) WITHOUT ROWID;
 
 CREATE INDEX payments_under_way ON payments (due_at) WHERE due_at > 0;
@@ -34,15 +43,20 @@ CREATE INDEX payments_under_way ON payments (due_at) WHERE due_at > 0;
 -- Each operation on an order's money has one attempt, stored before the provider is called.
 CREATE TABLE attempts (
     order_id     TEXT   NOT NULL REFERENCES payments (order_id),
-    step         TEXT   NOT NULL CHECK (step IN ('authorize', 'capture', 'void', 'refund')),
-    result       TEXT   NOT NULL CHECK (result IN ('started', 'succeeded', 'declined', 'unknown')),
+    step         TEXT   NOT NULL CHECK (step = 'authorize' OR step = 'capture' OR step = 'void' OR step = 'refund'),
+    result       TEXT   NOT NULL,
     amount_minor BIGINT NOT NULL CHECK (amount_minor >= 0),
     provider_ref TEXT   NOT NULL,
     error        TEXT   NOT NULL,
     started_at   BIGINT NOT NULL,
     ended_at     BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (order_id, step),
-    CHECK ((ended_at > 0) = (result IN ('succeeded', 'declined')))
+    CHECK (CASE result
+        WHEN 'started'   THEN ended_at <= 0
+        WHEN 'unknown'   THEN ended_at <= 0
+        WHEN 'succeeded' THEN ended_at > 0
+        WHEN 'declined'  THEN ended_at > 0
+        ELSE FALSE END)
 ) WITHOUT ROWID;
 
 CREATE TABLE outbox (
@@ -72,7 +86,7 @@ CREATE TABLE inbox (
     causation_id   TEXT   NOT NULL,
     traceparent    TEXT   NOT NULL,
     data           BLOB   NOT NULL,
-    state          TEXT   NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'done', 'parked')),
+    state          TEXT   NOT NULL DEFAULT 'waiting' CHECK (state = 'waiting' OR state = 'done' OR state = 'parked'),
     attempts       BIGINT NOT NULL DEFAULT 0,
     next_at        BIGINT NOT NULL DEFAULT 0,
     error          TEXT   NOT NULL DEFAULT '',

@@ -1,10 +1,11 @@
 -- +goose Up
 
 -- What the simulated provider did, as a real one would keep it: apart from Payments' own books. Times are microseconds since
--- 1970 UTC, amounts minor units.
+-- 1970 UTC, amounts minor units. A CHECK compares word by word: for each IN of more than two, SQLite makes a table in memory, at every row
+-- that it checks.
 CREATE TABLE charges (
     key              TEXT   NOT NULL PRIMARY KEY, -- the caller's; it starts with the order id
-    state            TEXT   NOT NULL CHECK (state IN ('authorized', 'declined', 'captured', 'voided', 'refunded')),
+    state            TEXT   NOT NULL CHECK (state = 'authorized' OR state = 'declined' OR state = 'captured' OR state = 'voided' OR state = 'refunded'),
     amount_minor     BIGINT NOT NULL CHECK (amount_minor >= 0),
     currency         TEXT   NOT NULL,
     authorized_minor BIGINT NOT NULL CHECK (authorized_minor >= 0 AND authorized_minor <= amount_minor),
