@@ -2,11 +2,14 @@ package console
 
 import (
 	"context"
+	"fmt"
+	"html"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -322,5 +325,78 @@ func TestMapHasAllReplicas(t *testing.T) {
 	services, _, others = onMap(c.watch.latest)
 	if s := services[0]; s.Health() != "1 of 2 ready" || s.Replicas[1].Status != "missing" || !strings.HasSuffix(second.URL, s.Replicas[1].Address) || len(others) != 1 {
 		t.Errorf("%+v, %+v", s, others)
+	}
+}
+
+// feeds has as many events of each context, published in turn, a second apart.
+func feeds(each int) http.Handler {
+	m := http.NewServeMux()
+	for n, name := range contexts {
+		m.HandleFunc(feedPaths[name], func(w http.ResponseWriter, r *http.Request) {
+			before := each + 1
+			if at := r.URL.Query().Get("before"); at != "" {
+				if _, err := fmt.Sscan(at, &before); err != nil {
+					w.WriteHeader(http.StatusBadRequest)
+					io.WriteString(w, `{"error":"invalid_cursor","detail":"Start without one."}`)
+					return
+				}
+			}
+			var limit int
+			fmt.Sscan(r.URL.Query().Get("limit"), &limit)
+			var all []string
+			for i := before - 1; i > 0 && len(all) < limit; i-- {
+				at := opened.Add(time.Duration(3*i+n) * time.Second)
+				all = append(all, fmt.Sprintf(`{"id":"%s-%03d","type":"orderkeep.%s.v1.Happened","subject":"0198d0c5-7c11-7b4e-9d3a-3f1f6f0c2a55","time":"%s","cursor":"%d","correlationid":"c-1","data":{"a":1}}`, name, i, name, at.Format(time.RFC3339), i))
+			}
+			io.WriteString(w, `{"events":[`+strings.Join(all, ",")+`],"next":""}`)
+		})
+	}
+	return m
+}
+
+var opened = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
+
+// The pages of published events have each event of all contexts once, the newest first.
+func TestPublishedEventsAreMergedAndPaged(t *testing.T) {
+	t.Parallel()
+	const each = 40
+	c := openTest(t, "", feeds(each))
+	ids := regexp.MustCompile(`id <code>(\w+-\d+)</code>`)
+	older := regexp.MustCompile(`<a href="([^"]+)">Older</a>`)
+	var got []string
+	pages := 0
+	for at := "/console/events"; at != ""; pages++ {
+		page := text(t, asked{path: at}.of(c))
+		for _, m := range ids.FindAllStringSubmatch(page, -1) {
+			got = append(got, m[1])
+		}
+		at = ""
+		if m := older.FindStringSubmatch(page); m != nil {
+			at, _, _ = strings.Cut(html.UnescapeString(m[1]), "#")
+		}
+	}
+	var want []string
+	for i := each; i > 0; i-- {
+		for _, name := range []string{"payments", "inventory", "orders"} {
+			want = append(want, fmt.Sprintf("%s-%03d", name, i))
+		}
+	}
+	if d := cmp.Diff(want, got); d != "" || pages != 5 {
+		t.Errorf("%d pages, %s", pages, d)
+	}
+	for path, say := range map[string]string{
+		"/console/events?orders=x":                           "Start without one.",
+		"/console/events?orders=1&inventory=1&payments=1":    "No older event.",
+		"/console/events?orders=30&inventory=30&payments=30": ">Newest<",
+	} {
+		if page := text(t, asked{path: path}.of(c)); !strings.Contains(page, say) {
+			t.Errorf("%s does not say %q:\n%s", path, say, page)
+		}
+	}
+	if page := text(t, asked{path: "/console/events"}.of(openTest(t, "", feeds(0)))); !strings.Contains(page, "No event has been published.") {
+		t.Errorf("without an event:\n%s", page)
+	}
+	if page := text(t, asked{path: "/console/events"}.of(openTest(t, "", nil))); strings.Contains(page, "No event has been published.") {
+		t.Errorf("without a service the page knows that there is no event:\n%s", page)
 	}
 }

@@ -8,7 +8,7 @@ func Counting() map[string]string {
 // HotStatements are those that run all the time, by the index that each must go by.
 func HotStatements() map[string]string {
 	return map[string]string{
-		queryWaiting: "outbox_waiting", execMark: "outbox_waiting", queryLast: "outbox_position", queryFeed: "outbox_position",
+		queryWaiting: "outbox_waiting", execMark: "outbox_waiting", queryLast: "outbox_position", queryFeed: "outbox_position", queryFeedBack: "outbox_position",
 		queryInbox: "inbox_waiting", queryParked: "inbox_waiting",
 	}
 }

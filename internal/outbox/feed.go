@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -25,12 +26,13 @@ const (
 
 var (
 	errCursor = fault.New(fault.Invalid, "invalid_cursor", "The cursor is none that this feed gave out. Start without one, or give the cursor of the last event that you have seen.")
+	errBefore = fault.New(fault.Invalid, "invalid_cursor", "before looks back, the newest first: leave out after, and do not ask for a stream.")
 	errLimit  = fault.New(fault.Invalid, "invalid_limit", "The limit is a whole number from 1 to %d.", feedMost)
 )
 
 // Feed serves what has been published, in order of position: a page of CloudEvents as JSON, or, to a client that
-// accepts text/event-stream, all of them and then each new one. It skips nothing and repeats nothing. A stream ends
-// with its request's context.
+// accepts text/event-stream, all of them and then each new one. It skips nothing and repeats nothing. With the parameter before, pages go
+// back from the newest. A stream ends with its request's context.
 func (r *Relay) Feed() http.Handler { return http.HandlerFunc(r.feed) }
 
 func (r *Relay) feed(w http.ResponseWriter, q *http.Request) {
@@ -42,6 +44,11 @@ func (r *Relay) feed(w http.ResponseWriter, q *http.Request) {
 	after, err := cursor(query.Get("after"))
 	if err != nil {
 		httpd.WriteProblem(w, q, err)
+		return
+	}
+	back := query.Has("before")
+	if back && (query.Has("after") || accepts(q, "text/event-stream")) {
+		httpd.WriteProblem(w, q, errBefore)
 		return
 	}
 	if accepts(q, "text/event-stream") {
@@ -62,11 +69,23 @@ func (r *Relay) feed(w http.ResponseWriter, q *http.Request) {
 			return
 		}
 	}
-	r.page(w, q, after, limit)
+	if !back {
+		r.page(w, q, queryFeed, after, query.Get("after"), limit)
+		return
+	}
+	before := int64(math.MaxInt64)
+	if query.Get("before") != "" {
+		if before, err = cursor(query.Get("before")); err != nil {
+			httpd.WriteProblem(w, q, err)
+			return
+		}
+	}
+	r.page(w, q, queryFeedBack, before, query.Get("before"), limit)
 }
 
-func (r *Relay) page(w http.ResponseWriter, q *http.Request, after int64, limit int) {
-	events, err := r.read(q.Context(), after, limit)
+// page answers with the events beyond a position in the order of the statement; given is how it was asked for.
+func (r *Relay) page(w http.ResponseWriter, q *http.Request, statement string, beyond int64, given string, limit int) {
+	events, err := r.read(q.Context(), statement, beyond, limit)
 	if err != nil {
 		httpd.WriteProblem(w, q, err)
 		return
@@ -74,7 +93,7 @@ func (r *Relay) page(w http.ResponseWriter, q *http.Request, after int64, limit 
 	page := struct {
 		Events []cloudEvent `json:"events"`
 		Next   string       `json:"next"`
-	}{Events: make([]cloudEvent, 0, len(events)), Next: q.URL.Query().Get("after")}
+	}{Events: make([]cloudEvent, 0, len(events)), Next: given}
 	for _, p := range events {
 		page.Events = append(page.Events, p.cloud())
 	}
@@ -83,7 +102,7 @@ func (r *Relay) page(w http.ResponseWriter, q *http.Request, after int64, limit 
 	}
 	var body bytes.Buffer
 	if err := encode(&body, page); err != nil {
-		httpd.WriteProblem(w, q, fmt.Errorf("write a page of the feed after %d: %w", after, err))
+		httpd.WriteProblem(w, q, fmt.Errorf("write a page of the feed beyond %d: %w", beyond, err))
 		return
 	}
 	h := w.Header()
@@ -126,22 +145,26 @@ type published struct {
 const queryFeed = `SELECT position, id, type, subject, time, correlation_id, causation_id, traceparent, data
 	FROM outbox WHERE position IS NOT NULL AND position > $1 ORDER BY position LIMIT $2`
 
-func (r *Relay) read(ctx context.Context, after int64, limit int) ([]published, error) {
-	rows, err := r.db.Query(ctx, queryFeed, after, limit)
+// queryFeedBack is the same the other way, for people who look at what was last.
+const queryFeedBack = `SELECT position, id, type, subject, time, correlation_id, causation_id, traceparent, data
+	FROM outbox WHERE position IS NOT NULL AND position < $1 ORDER BY position DESC LIMIT $2`
+
+func (r *Relay) read(ctx context.Context, statement string, beyond int64, limit int) ([]published, error) {
+	rows, err := r.db.Query(ctx, statement, beyond, limit)
 	if err != nil {
-		return nil, fmt.Errorf("read the feed after %d: %w", after, err)
+		return nil, fmt.Errorf("read the feed beyond %d: %w", beyond, err)
 	}
 	defer rows.Close()
 	var events []published
 	for rows.Next() {
 		p := published{Event: Event{Source: r.source}}
 		if err := p.scan(rows, &p.position); err != nil {
-			return nil, fmt.Errorf("read the feed after %d: %w", after, err)
+			return nil, fmt.Errorf("read the feed beyond %d: %w", beyond, err)
 		}
 		events = append(events, p)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read the feed after %d: %w", after, err)
+		return nil, fmt.Errorf("read the feed beyond %d: %w", beyond, err)
 	}
 	return events, nil
 }

@@ -51,6 +51,55 @@ func page(t testing.TB, r *outbox.Relay, after string, limit int) feedPage {
 	return p
 }
 
+// Back from the newest, a feed is the same events in the other order, page by page; what is published meanwhile moves no page.
+func TestFeedGoesBack(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, engine dbtest.Engine) {
+		h := setup(t, engine)
+		relay := outbox.NewRelay("/test", h.db, h.write, relayed(t), h.log)
+		back := func(query string) (p feedPage) {
+			t.Helper()
+			w := httptest.NewRecorder()
+			relay.Feed().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/events?"+query, nil))
+			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || w.Code != http.StatusOK {
+				t.Fatalf("%s: %d %s %v", query, w.Code, w.Body, err)
+			}
+			return p
+		}
+		if p := back("before="); len(p.Events) != 0 || p.Next != "" {
+			t.Errorf("an empty feed is %+v", p)
+		}
+		publish := func(from, to int) {
+			for n := from; n <= to; n++ {
+				h.append(t, outbox.Event{ID: fmt.Sprint("e-", n), Type: "x.Y", Subject: "s", Time: time.Unix(int64(n), 0), Data: []byte{}})
+			}
+			if err := relay.Drain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		publish(1, 5)
+		var got []string
+		for p := back("before=&limit=2"); len(p.Events) > 0 && len(got) < 10; p = back("limit=2&before=" + p.Next) {
+			for _, e := range p.Events {
+				got = append(got, e.ID)
+			}
+			publish(10+len(got), 10+len(got))
+		}
+		if d := cmp.Diff([]string{"e-5", "e-4", "e-3", "e-2", "e-1"}, got); d != "" {
+			t.Error(d)
+		}
+		if p := back("before=1"); len(p.Events) != 0 || p.Next != "1" {
+			t.Errorf("before the first is %+v", p)
+		}
+		w := httptest.NewRecorder()
+		q := httptest.NewRequest(http.MethodGet, "/v1/events?before=", nil)
+		q.Header.Set("Accept", "text/event-stream")
+		if relay.Feed().ServeHTTP(w, q); w.Code != http.StatusBadRequest {
+			t.Errorf("a stream backwards: %d %s", w.Code, w.Body)
+		}
+	})
+}
+
 func TestFeedIsCloudEvents(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, engine dbtest.Engine) {
@@ -97,6 +146,8 @@ func TestFeedRefusesBadRequests(t *testing.T) {
 			"a cursor too great":                {query: "?after=9223372036854775808", status: 400, code: "invalid_cursor"},
 			"a limit of 0":                      {query: "?limit=0", status: 400, code: "invalid_limit"},
 			"a limit above the most":            {query: "?limit=1001", status: 400, code: "invalid_limit"},
+			"a before that is no number":        {query: "?before=abc", status: 400, code: "invalid_cursor"},
+			"before beside after":               {query: "?before=3&after=1", status: 400, code: "invalid_cursor"},
 			"an empty limit":                    {query: "?limit=", status: 400, code: "invalid_limit"},
 			"a Last-Event-ID that is no number": {lastEvent: "abc", status: 400, code: "invalid_cursor"},
 			"POST":                              {method: http.MethodPost, status: 405, code: "method_not_allowed"},

@@ -27,7 +27,7 @@ const (
 func (r *Relay) stream(w http.ResponseWriter, q *http.Request, after int64) {
 	ctx := q.Context()
 	next := r.signal.next() // before the read: a position given between the two is not missed
-	events, err := r.read(ctx, after, streamBatch)
+	events, err := r.read(ctx, queryFeed, after, streamBatch)
 	if err != nil {
 		httpd.WriteProblem(w, q, err)
 		return
@@ -61,7 +61,7 @@ func (r *Relay) stream(w http.ResponseWriter, q *http.Request, after int64) {
 			return
 		}
 		next = r.signal.next()
-		if events, err = r.read(ctx, after, streamBatch); err != nil {
+		if events, err = r.read(ctx, queryFeed, after, streamBatch); err != nil {
 			if ctx.Err() == nil {
 				r.log.WarnContext(ctx, "a stream of events ends: its client will come back", "source", r.source, "error", err)
 			}

@@ -184,6 +184,12 @@ func TestPagesAreSoundSplitAndWithAServiceAway(t *testing.T) {
 		}
 	}
 	var text string
+	b.run(t, chromedp.Navigate(s.console+"/console/events"), chromedp.Text("main", &text))
+	for _, want := range []string{"OrderReturned", "PaymentRefunded", "order " + s.orders["returned"][:8]} {
+		if !strings.Contains(text, want) {
+			t.Errorf("without Inventory the page of events says nothing of %q:\n%s", want, text)
+		}
+	}
 	b.run(t, chromedp.Navigate(s.console+"/console/orders/"+s.orders["returned"]), chromedp.Text("main", &text))
 	for _, want := range []string{"26.50 GBP", "returned", "payment refunded", "return order by ann"} {
 		if !strings.Contains(text, want) {
