@@ -311,6 +311,35 @@ func TestCancel(t *testing.T) {
 		s.settle(t)
 		s.promises(t, 10)
 	})
+	t.Run("says yes when what it held cannot be given back yet, and leaves that to recovery", func(t *testing.T) {
+		t.Parallel()
+		s := newShop(10, func(call string) (error, error) {
+			if call == "authorize" {
+				return nil, errOutcomeUnknown
+			}
+			return nil, nil
+		})
+		r := mustPlace(t, s, placement(1, 500))
+		s.shelf.chaos = func(call string) (error, error) {
+			if call == "release" {
+				return errLost, nil
+			}
+			return nil, nil
+		}
+		o, err := s.Cancel(t.Context(), r.Order.ID, "")
+		if err != nil || o.State != Undoing || o.Rejection.Code != "cancelled" {
+			t.Fatalf("got %+v, %v; want it on its way back, and no error", o, err)
+		}
+		if lease := s.store.orders[r.Order.ID].Lease; lease.Owner != "" || lease.Until.After(s.time().Add(lastBackoff)) {
+			t.Errorf("nobody may take it up: lease %+v", lease)
+		}
+		s.shelf.chaos, s.till.chaos = calm, calm
+		s.settle(t)
+		if o := s.store.orders[r.Order.ID]; o.State != Rejected {
+			t.Errorf("it ends as %s", o.State)
+		}
+		s.promises(t, 10)
+	})
 	t.Run("says that a rejected order cannot be cancelled", func(t *testing.T) {
 		t.Parallel()
 		s := newShop(0, calm)
