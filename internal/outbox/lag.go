@@ -3,8 +3,6 @@ package outbox
 import (
 	"context"
 	"fmt"
-	"math"
-	"sync"
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/db"
@@ -36,28 +34,13 @@ const (
 )
 
 // Meter measures a context's lag, for /readyz and for the figures of the process.
-type Meter struct {
-	db *db.DB
-
-	mu   sync.Mutex // held while one reader measures for all
-	at   time.Time  // of last
-	last Lag
-	err  error
-}
-
-const (
-	// meterAge is how old a figure may be: the five of one reading come from one look.
-	meterAge = time.Second
-	// meterTime bounds that look: figures of the rest of the process are not to wait for a database that hangs.
-	meterTime = 500 * time.Millisecond
-)
+type Meter struct{ db *db.DB }
 
 // NewMeter makes the meter of the context whose database d is, and adds its figures to m.
 func NewMeter(context string, d *db.DB, m *telemetry.Metrics) *Meter {
-	meter := &Meter{db: d}
-	add := func(name, help string, of func(Lag) float64) {
-		m.Gauge(name, help, func() float64 { return meter.figure(of) }, "context", context)
-	}
+	meter := &Meter{d}
+	look := telemetry.NewLook(meter.Lag)
+	add := func(name, help string, of func(Lag) float64) { m.Gauge(name, help, look.Gauge(of), "context", context) }
 	add("orderkeep_outbox_waiting", "Events that wait to be published; counting ends at 10,000.", func(l Lag) float64 { return float64(l.Outbox.Waiting) })
 	add("orderkeep_outbox_oldest_seconds", "Age of the oldest event that waits to be published.", func(l Lag) float64 { return l.Outbox.OldestSeconds })
 	add("orderkeep_inbox_waiting", "Events that have arrived and wait to be handled; counting ends at 10,000.", func(l Lag) float64 { return float64(l.Inbox.Waiting) })
@@ -68,22 +51,6 @@ func NewMeter(context string, d *db.DB, m *telemetry.Metrics) *Meter {
 
 // Lag measures.
 func (m *Meter) Lag(ctx context.Context) (Lag, error) { return Measure(ctx, m.db, time.Now()) }
-
-// figure is one of the lag's, or NaN where that is not known.
-func (m *Meter) figure(of func(Lag) float64) float64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if time.Since(m.at) > meterAge {
-		ctx, cancel := context.WithTimeout(context.Background(), meterTime)
-		defer cancel()
-		m.last, m.err = m.Lag(ctx)
-		m.at = time.Now()
-	}
-	if m.err != nil {
-		return math.NaN()
-	}
-	return of(m.last)
-}
 
 // Measure says how far behind the events of the context whose database this is are at now.
 func Measure(ctx context.Context, d *db.DB, now time.Time) (Lag, error) {

@@ -28,15 +28,17 @@ type shelf struct {
 type held struct {
 	Reservation
 	changed bool
+	was     State // in the room's beginning; "" if it was not there
 }
 
 // Changes are the rows to write after the decisions, each once, in the state that the last command left it in.
 type Changes struct {
-	Items        []Item        // new, or with another title or tracking
-	Stock        []Item        // with a new or changed level; all levels of such an item are listed
-	Reservations []Reservation // new, with Created at At, or changed: then only State, Shortages and Changed are
-	Movements    []Movement    // to append, without Seq and ID
-	Outcomes     []KeptOutcome // to add
+	Items        []Item          // new, or with another title or tracking
+	Stock        []Item          // with a new or changed level; all levels of such an item are listed
+	Reservations []Reservation   // new, with Created at At, or changed: then only State, Shortages and Changed are
+	Movements    []Movement      // to append, without Seq and ID
+	Outcomes     []KeptOutcome   // to add
+	Live         map[Owner]int64 // how many more reservations are live than before; 0 or nothing where that stays
 	At           time.Time
 }
 
@@ -66,7 +68,9 @@ func (r *Room) SetTitle(sku, title string) {
 }
 
 // AddReservation puts a reservation with its lines into the room.
-func (r *Room) AddReservation(v Reservation) { r.reservations[v.ID] = &held{Reservation: v} }
+func (r *Room) AddReservation(v Reservation) {
+	r.reservations[v.ID] = &held{Reservation: v, was: v.State}
+}
 
 // AddOutcome puts the stored answer under an idempotency key into the room.
 func (r *Room) AddOutcome(key string, o Outcome) { r.outcomes[key] = &o }
@@ -74,7 +78,7 @@ func (r *Room) AddOutcome(key string, o Outcome) { r.outcomes[key] = &o }
 // Changes returns what the decisions so far have changed.
 func (r *Room) Changes() Changes {
 	c := r.changes
-	c.At = r.now
+	c.At, c.Live = r.now, map[Owner]int64{}
 	for _, s := range r.shelves {
 		if s.renamed {
 			c.Items = append(c.Items, s.item)
@@ -86,6 +90,12 @@ func (r *Room) Changes() Changes {
 	for _, h := range r.reservations {
 		if h.changed {
 			c.Reservations = append(c.Reservations, h.Reservation)
+			if h.State == Reserved {
+				c.Live[h.Owner]++
+			}
+			if h.was == Reserved {
+				c.Live[h.Owner]--
+			}
 		}
 	}
 	// In key order: pages of the tables are touched once, and engines with row locks take them in one order.
@@ -149,7 +159,7 @@ func (r *Room) Reserve(ask Ask) (Answer, error) {
 	if len(short) > 0 {
 		v.State, v.Shortages = Refused, short
 		if !ask.Forget {
-			r.reservations[v.ID] = &held{v, true}
+			r.reservations[v.ID] = &held{Reservation: v, changed: true}
 		}
 		return Answer{State: Refused, Shortages: short}, nil
 	}
@@ -162,7 +172,7 @@ func (r *Room) Reserve(ask Ask) (Answer, error) {
 	if ask.ExpiresIn > 0 {
 		v.Expires = r.now.Add(ask.ExpiresIn).UTC().Truncate(time.Microsecond) // as the store keeps it, so that a repeat says the same
 	}
-	r.reservations[v.ID] = &held{v, true}
+	r.reservations[v.ID] = &held{Reservation: v, changed: true}
 	return Answer{State: Reserved, Lines: v.Lines, Expires: v.Expires}, nil
 }
 

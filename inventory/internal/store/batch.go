@@ -53,7 +53,7 @@ func (s *Store) apply(tx *db.Tx, commands []command) error {
 			return err
 		}
 	}
-	if err := write(tx, room.Changes()); err != nil {
+	if err := s.write(tx, room.Changes()); err != nil {
 		return err
 	}
 	if len(e.events) > 0 {

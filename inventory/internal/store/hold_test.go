@@ -398,7 +398,7 @@ func TestAnOlderProgramBesideHolds(t *testing.T) {
 		if a := b.reserve(newID(t), "BOOK", 48); a.State != stock.Refused {
 			t.Errorf("48 of 47 units are %s", a.State)
 		}
-		b.sound()
+		b.kept()
 	})
 }
 

@@ -258,7 +258,7 @@ func (s *Store) importChunk(ctx context.Context, tx *db.Tx, rows []stock.Row, p 
 	if p.Err() != nil {
 		return nil // all will be rolled back; the rest is read only for its problems
 	}
-	if err := write(tx, room.Changes()); err != nil {
+	if err := s.write(tx, room.Changes()); err != nil {
 		return err
 	}
 	return outbox.Append(tx, events)

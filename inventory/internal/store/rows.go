@@ -100,7 +100,7 @@ func loadReservations(tx *db.Tx, n *needs, room *stock.Room) error {
 }
 
 // write puts the changes into the tables, each table in one statement where it fits.
-func write(tx *db.Tx, c stock.Changes) error {
+func (s *Store) write(tx *db.Tx, c stock.Changes) error {
 	at := c.At.UnixMicro()
 	if err := writeItems(tx, c.Items, at); err != nil {
 		return err
@@ -122,7 +122,10 @@ func write(tx *db.Tx, c stock.Changes) error {
 		}
 		args = append(args, o.Key, o.Fingerprint, kept, at)
 	}
-	return tx.ExecWide(`INSERT INTO adjustments (key, fingerprint, outcome, at) VALUES (rows)`, 4, args)
+	if err := tx.ExecWide(`INSERT INTO adjustments (key, fingerprint, outcome, at) VALUES (rows)`, 4, args); err != nil {
+		return err
+	}
+	return s.writeLive(tx, c.Live)
 }
 
 func writeItems(tx *db.Tx, items []stock.Item, at int64) error {

@@ -23,6 +23,7 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
@@ -48,6 +49,7 @@ type Store struct {
 	db    *db.DB
 	batch *db.Batcher[command]
 	spool string
+	slot  int // of live_reservations
 	now   func() time.Time
 	wake  func()
 
@@ -62,7 +64,7 @@ func Open(ctx context.Context, url, spool string, now func() time.Time) (*Store,
 	if err != nil {
 		return nil, err
 	}
-	st := &Store{db: d, spool: spool, now: now, wake: func() {}, held: &telemetry.Counter{}, short: &telemetry.Counter{}, maxImport: maxImport}
+	st := &Store{db: d, spool: spool, slot: rand.IntN(liveSlots), now: now, wake: func() {}, held: &telemetry.Counter{}, short: &telemetry.Counter{}, maxImport: maxImport}
 	st.batch = db.NewBatcher(d, st.apply)
 	if err := st.sweep(); err != nil {
 		st.Close()
@@ -111,6 +113,7 @@ func (s *Store) Measure(m *telemetry.Metrics) {
 		return m.Counter("orderkeep_reservations_total", "Reservations that were asked for, by what became of them.", "result", result)
 	}
 	s.held, s.short = reservations("held"), reservations("refused")
+	measureLive(s.db, m)
 }
 
 // Close finishes the commands in the queue and closes the database.

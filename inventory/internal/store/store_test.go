@@ -115,6 +115,13 @@ func (b *bundle) events() []proto.Message {
 // sound fails the test if an audit finds anything but events that wait: no relay runs here.
 func (b *bundle) sound() {
 	b.t.Helper()
+	b.kept()
+	b.counted()
+}
+
+// kept fails the test where the audit finds a promise broken.
+func (b *bundle) kept() {
+	b.t.Helper()
 	v, err := Inspect(b.ctx, b.at)
 	if err != nil {
 		b.t.Fatal(err)
@@ -127,6 +134,24 @@ func (b *bundle) sound() {
 	for _, x := range broken {
 		if x.Rule != "outbox_drained" {
 			b.t.Errorf("%s: %s", x.Rule, x.Detail)
+		}
+	}
+}
+
+// counted fails the test unless the number of live reservations is the one that the figures have.
+func (b *bundle) counted() {
+	b.t.Helper()
+	counted, err := live(b.ctx, b.db)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, owner := range []stock.Owner{stock.ByOrder, stock.Direct} {
+		var n int64
+		if err := b.db.QueryRow(b.ctx, `SELECT count(*) FROM reservations WHERE state = 'reserved' AND owner = $1`, string(owner)).Scan(&n); err != nil {
+			b.t.Fatal(err)
+		}
+		if counted[owner] != n {
+			b.t.Errorf("%d reservations of owner %s are counted as live, and %d are", counted[owner], owner, n)
 		}
 	}
 }

@@ -67,9 +67,9 @@ func (s *Store) Backlog() time.Duration { return s.batch.Backlog() }
 // Measure adds the figures of the store to those of the process.
 func (s *Store) Measure(m *telemetry.Metrics) {
 	s.batch.Measure(m)
-	p := &unended{db: s.db}
-	m.Gauge("orderkeep_orders_pending", "Orders that have no end yet; counting ends at 10,000.", func() float64 { return p.look().n })
-	m.Gauge("orderkeep_orders_pending_oldest_seconds", "Age of the oldest of them.", func() float64 { return p.look().oldest })
+	look := telemetry.NewLook(s.unended)
+	m.Gauge("orderkeep_orders_pending", "Orders that have no end yet; counting ends at 10,000.", look.Gauge(func(u unended) float64 { return u.n }))
+	m.Gauge("orderkeep_orders_pending_oldest_seconds", "Age of the oldest of them.", look.Gauge(func(u unended) float64 { return u.oldest }))
 }
 
 // Close finishes what is queued and closes the database.

@@ -2,11 +2,8 @@ package store
 
 import (
 	"context"
-	"math"
-	"sync"
+	"fmt"
 	"time"
-
-	"github.com/orderkeep/orderkeep/internal/db"
 )
 
 // Both go by the index of what is not fulfilled, whose states are in the order of the orders' ids, and so of their times.
@@ -17,45 +14,20 @@ const (
 		UNION ALL SELECT placed_at FROM (SELECT placed_at FROM orders WHERE state = 'undoing' AND state <> 'fulfilled' ORDER BY id LIMIT 1) AS u) AS oldest`
 )
 
-// unended looks at the orders that have no end yet, for the figures of the process.
-type unended struct {
-	db *db.DB
+// unended is what the figures say of the orders that have no end yet: how many there are, and the age of the oldest in seconds.
+type unended struct{ n, oldest float64 }
 
-	mu   sync.Mutex // held while one reader looks for all
-	at   time.Time  // of last
-	last waiting
-}
-
-type waiting struct{ n, oldest float64 }
-
-const (
-	// pendingAge is how old a look may be: the two figures of one reading come from one.
-	pendingAge = time.Second
-	// pendingTime bounds it: the other figures are not to wait for a database that hangs.
-	pendingTime = 500 * time.Millisecond
-)
-
-// look returns NaN where the database does not say.
-func (p *unended) look() waiting {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if time.Since(p.at) <= pendingAge {
-		return p.last
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), pendingTime)
-	defer cancel()
+func (s *Store) unended(ctx context.Context) (unended, error) {
 	var n, oldest int64
-	err := p.db.QueryRow(ctx, countPending).Scan(&n)
-	if err == nil {
-		err = p.db.QueryRow(ctx, oldestPending).Scan(&oldest)
+	if err := s.db.QueryRow(ctx, countPending).Scan(&n); err != nil {
+		return unended{}, fmt.Errorf("count pending orders: %w", err)
 	}
-	p.last = waiting{n: float64(n)}
-	switch {
-	case err != nil:
-		p.last = waiting{math.NaN(), math.NaN()}
-	case oldest > 0:
-		p.last.oldest = max(0, time.Since(time.UnixMicro(oldest)).Seconds())
+	if err := s.db.QueryRow(ctx, oldestPending).Scan(&oldest); err != nil {
+		return unended{}, fmt.Errorf("look for the oldest pending order: %w", err)
 	}
-	p.at = time.Now()
-	return p.last
+	u := unended{n: float64(n)}
+	if oldest > 0 {
+		u.oldest = max(0, time.Since(time.UnixMicro(oldest)).Seconds())
+	}
+	return u, nil
 }
