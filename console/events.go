@@ -29,6 +29,7 @@ type eventsPage struct {
 	Older     string // where the page after this one is, or ""
 	Back      bool   // this page is not the first
 	Unheard   bool   // not every feed could be read
+	Unasked   bool   // not every inbox could be
 	Who       string
 	Parked    int
 }
@@ -135,6 +136,7 @@ func (c *console) events(w http.ResponseWriter, r *http.Request) {
 	asking.Wait()
 	for _, x := range p.Consumers {
 		p.Parked += len(x.Parked)
+		p.Unasked = p.Unasked || x.Trouble != nil
 	}
 	p.recent(r.URL.Query())
 	c.show(w, r, http.StatusOK, "events", "Events", p)

@@ -42,6 +42,7 @@ type chart struct {
 	ID, Title, Unit string
 	Series          []series
 	From            string // when the first point is
+	Drawn           bool   // there are lines; one reading is none
 	Empty           string // why there is nothing
 }
 
@@ -170,20 +171,24 @@ func drawChart(id, title, unit string, of []string, points []point) chart {
 		}
 	}
 	for n, name := range names {
-		s := series{Name: plain(name, of), N: n % 6, Last: "0"}
+		s := series{Name: plain(name, of), N: n % 6}
 		var path strings.Builder
 		for i, pt := range points {
-			v := pt.Values[name]
+			v, ok := pt.value(name)
+			if !ok {
+				continue
+			}
 			s.Last = number(v)
 			x := 300.0
 			if len(points) > 1 {
 				x = 300 * float64(i) / float64(len(points)-1)
 			}
-			fmt.Fprintf(&path, "%s%.1f %.1f", map[bool]string{true: "M", false: "L"}[i == 0], x, 58-54*v/max(top, 1e-9))
+			fmt.Fprintf(&path, "%s%.1f %.1f", map[bool]string{true: "M", false: "L"}[path.Len() == 0], x, 58-54*v/max(top, 1e-9))
 		}
 		s.Path = path.String()
 		ch.Series = append(ch.Series, s)
 	}
+	ch.Drawn = len(points) > 1
 	if len(points) < 2 && ch.Empty != "" {
 		ch.Empty = "The first figures come in a moment." // a rate takes two readings
 	}
@@ -217,8 +222,8 @@ func number(v float64) string {
 func (c *console) figures(w http.ResponseWriter, r *http.Request) {
 	_, points := c.watch.look(r.Context())
 	type line struct {
-		Name   string    `json:"name"`
-		Values []float64 `json:"values"`
+		Name   string     `json:"name"`
+		Values []*float64 `json:"values"` // null where nothing was measured
 	}
 	type answer struct {
 		Unit  string `json:"unit"`
@@ -232,9 +237,11 @@ func (c *console) figures(w http.ResponseWriter, r *http.Request) {
 	for _, a := range asks {
 		one := answer{Unit: a.unit, Lines: []line{}}
 		for _, name := range named(a.of, points) {
-			l := line{Name: plain(name, a.of), Values: make([]float64, len(points))}
+			l := line{Name: plain(name, a.of), Values: make([]*float64, len(points))}
 			for i, pt := range points {
-				l.Values[i] = pt.Values[name]
+				if v, ok := pt.value(name); ok {
+					l.Values[i] = &v
+				}
 			}
 			one.Lines = append(one.Lines, l)
 		}
@@ -280,12 +287,13 @@ func onMap(latest []vitals) (all []service, edges []edgeOf, others []replica) {
 		}
 	}
 	// As the arrows are: what Orders calls, then what Payments calls.
-	slices.SortStableFunc(edges, func(a, b edgeOf) int { return targetOf(a) - targetOf(b) })
+	slices.SortStableFunc(edges, func(a, b edgeOf) int { return placeOf(a.Target) - placeOf(b.Target) })
 	return all, edges, others
 }
 
-func targetOf(e edgeOf) int {
-	if i := slices.Index(contexts, e.Target); i >= 0 {
+// placeOf is where the pages have a context, or what comes after all of them.
+func placeOf(name string) int {
+	if i := slices.Index(contexts, name); i >= 0 {
 		return i
 	}
 	return len(contexts)

@@ -306,7 +306,7 @@ func tone(word string) string {
 		return "good"
 	case "pending", "undoing", "unknown", "started", "capturing", "voiding", "refunding", "degraded", "half-open", "draining", "unavailable":
 		return "warn"
-	case "rejected", "declined", "open", "not_ready", "failed", "absent", "missing":
+	case "rejected", "declined", "open", "not_ready", "failed", "missing":
 		return "bad"
 	}
 	return "plain"

@@ -176,3 +176,17 @@ orderkeep_outbox_oldest_seconds{context="orders"} 7
 		t.Error(d)
 	}
 }
+
+// A value that nobody measured is a gap of its line, and no 0; a rate that nobody counted is 0.
+func TestChartsHaveGapsWhereNothingWasMeasured(t *testing.T) {
+	t.Parallel()
+	points := []point{{Values: map[string]float64{"latency reserve": 8}}, {Values: map[string]float64{"orders confirmed": 3}}, {Values: map[string]float64{"latency reserve": 4}}}
+	ch := drawChart("latency", "", "", []string{seriesLatency}, points)
+	if path := ch.Series[0].Path; path != "M0.0 4.0L300.0 31.0" || ch.Series[0].Last != "4.00" || !ch.Drawn {
+		t.Errorf("latency is drawn as %s, %+v", path, ch)
+	}
+	ch = drawChart("orders", "", "", []string{seriesConfirmed}, points)
+	if path := ch.Series[0].Path; path != "M0.0 58.0L150.0 4.0L300.0 58.0" || ch.Series[0].Last != "0" {
+		t.Errorf("orders are drawn as %s, %+v", path, ch)
+	}
+}

@@ -5,8 +5,10 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/orderkeep/orderkeep/internal/audit"
 )
@@ -49,6 +51,18 @@ type figure struct {
 	Value int64
 }
 
+// spaced is a name in camelCase as words.
+func spaced(name string) string {
+	var words strings.Builder
+	for _, r := range name {
+		if unicode.IsUpper(r) {
+			words.WriteByte(' ')
+		}
+		words.WriteRune(unicode.ToLower(r))
+	}
+	return words.String()
+}
+
 func (c *console) verify(w http.ResponseWriter, r *http.Request) {
 	p := c.proofs
 	p.mu.Lock()
@@ -60,10 +74,10 @@ func (c *console) verify(w http.ResponseWriter, r *http.Request) {
 			page.More, short.Violations = n-mostShown, short.Violations[:mostShown]
 		}
 		page.Report = &short
-		for _, name := range slices.Sorted(maps.Keys(short.Counts)) {
+		for _, name := range slices.SortedFunc(maps.Keys(short.Counts), func(a, b string) int { return placeOf(a) - placeOf(b) }) {
 			one := counted{Context: name}
 			for _, what := range slices.Sorted(maps.Keys(short.Counts[name])) {
-				one.Counts = append(one.Counts, figure{what, short.Counts[name][what]})
+				one.Counts = append(one.Counts, figure{spaced(what), short.Counts[name][what]})
 			}
 			page.Counts = append(page.Counts, one)
 		}

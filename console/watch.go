@@ -43,6 +43,12 @@ type point struct {
 	Values map[string]float64 // by series
 }
 
+// value is that of a series, if there is one: no order is no latency, and a process that is away has no queue. A rate that nobody counted is 0.
+func (p point) value(series string) (float64, bool) {
+	v, ok := p.Values[series]
+	return v, ok || strings.HasPrefix(series, "orders ") || strings.HasPrefix(series, seriesRefused)
+}
+
 // vitals is one process as it is.
 type vitals struct {
 	process

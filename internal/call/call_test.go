@@ -258,6 +258,30 @@ func TestBreaker(t *testing.T) {
 			}
 		}
 	}
+	t.Run("has counted no call within the last seconds when there was none", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			target, conn := inventory(func(context.Context, string) error { return nil })
+			counted := func() (n uint) {
+				for _, s := range target.States() {
+					n += s.Calls
+				}
+				return n
+			}
+			for range 3 {
+				if err := conn.Invoke(t.Context(), reserve, nil, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := counted(); n != 3 {
+				t.Errorf("%d calls were counted, want 3", n)
+			}
+			time.Sleep(time.Minute)
+			if n := counted(); n != 0 {
+				t.Errorf("a minute later %d calls are of the last 10 seconds", n)
+			}
+		})
+	})
 	t.Run("opens after ten failures in a row, refuses, and closes when the peer is back", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {

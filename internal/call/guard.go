@@ -31,6 +31,7 @@ type guard struct {
 	figures    *figures
 	inFlight   atomic.Int64
 	repeats    atomic.Int64          // of those in flight
+	begun      atomic.Int64          // when the last call was sent, in Unix nanoseconds
 	stranger   atomic.Bool           // the peer did not speak the contract when it was asked last
 	cuts       atomic.Uint64         // times that the peer was found cut off
 	failed     atomic.Pointer[error] // why the last call failed that counts as the peer's failure
@@ -161,6 +162,7 @@ func (g *guard) try(ctx context.Context, call func(context.Context) error) error
 	g.inFlight.Add(1)
 	defer g.inFlight.Add(-1)
 	start, cuts := time.Now(), g.cuts.Load()
+	g.begun.Store(start.UnixNano())
 	attempt, cancel := context.WithTimeout(ctx, g.policy.Timeout)
 	defer cancel()
 	err := call(attempt)
@@ -244,10 +246,15 @@ func repeatable(err error) bool {
 
 func (g *guard) state() State {
 	m := g.rate.Metrics()
-	return State{
+	s := State{
 		Edge: g.policy.Edge(), Target: g.policy.Target, Method: g.policy.Method, Breaker: g.gate.State().String(),
 		Calls: m.Executions(), Failures: m.Failures(), InFlight: g.inFlight.Load(), Repeats: g.repeats.Load(), Policy: g.policy,
 	}
+	// The window moves on with the next call only: without one it would be shown as it was for ever.
+	if idle := time.Since(time.Unix(0, g.begun.Load())); s.Breaker == "closed" && idle > failureWindow+g.policy.Timeout {
+		s.Calls, s.Failures = 0, 0
+	}
+	return s
 }
 
 func (g *guard) reset() {
