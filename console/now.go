@@ -173,9 +173,11 @@ func drawChart(id, title, unit string, of []string, points []point) chart {
 	for n, name := range names {
 		s := series{Name: plain(name, of), N: n % 6}
 		var path strings.Builder
+		pen := "M"
 		for i, pt := range points {
 			v, ok := pt.value(name)
 			if !ok {
+				s.Last, pen = "–", "M"
 				continue
 			}
 			s.Last = number(v)
@@ -183,7 +185,11 @@ func drawChart(id, title, unit string, of []string, points []point) chart {
 			if len(points) > 1 {
 				x = 300 * float64(i) / float64(len(points)-1)
 			}
-			fmt.Fprintf(&path, "%s%.1f %.1f", map[bool]string{true: "M", false: "L"}[path.Len() == 0], x, 58-54*v/max(top, 1e-9))
+			fmt.Fprintf(&path, "%s%.1f %.1f", pen, x, 58-54*v/max(top, 1e-9))
+			if pen == "M" {
+				path.WriteString("h0") // a dot, if it stands alone
+			}
+			pen = "L"
 		}
 		s.Path = path.String()
 		ch.Series = append(ch.Series, s)

@@ -182,11 +182,14 @@ func TestChartsHaveGapsWhereNothingWasMeasured(t *testing.T) {
 	t.Parallel()
 	points := []point{{Values: map[string]float64{"latency reserve": 8}}, {Values: map[string]float64{"orders confirmed": 3}}, {Values: map[string]float64{"latency reserve": 4}}}
 	ch := drawChart("latency", "", "", []string{seriesLatency}, points)
-	if path := ch.Series[0].Path; path != "M0.0 4.0L300.0 31.0" || ch.Series[0].Last != "4.00" || !ch.Drawn {
+	if path := ch.Series[0].Path; path != "M0.0 4.0h0M300.0 31.0h0" || ch.Series[0].Last != "4.00" || !ch.Drawn {
 		t.Errorf("latency is drawn as %s, %+v", path, ch)
 	}
+	if ch = drawChart("latency", "", "", []string{seriesLatency}, points[:2]); ch.Series[0].Last != "–" {
+		t.Errorf("without an order the last latency is %q", ch.Series[0].Last)
+	}
 	ch = drawChart("orders", "", "", []string{seriesConfirmed}, points)
-	if path := ch.Series[0].Path; path != "M0.0 58.0L150.0 4.0L300.0 58.0" || ch.Series[0].Last != "0" {
+	if path := ch.Series[0].Path; path != "M0.0 58.0h0L150.0 4.0L300.0 58.0" || ch.Series[0].Last != "0" {
 		t.Errorf("orders are drawn as %s, %+v", path, ch)
 	}
 }

@@ -26,16 +26,16 @@
     }
     if (plots[id]) plots[id].plot.destroy();
     box.querySelectorAll(":scope > svg, :scope > .legend, :scope > p").forEach((e) => e.remove());
-    const last = (u, s) => u.data[s].findLast((v) => v != null);
     const axis = { stroke: dim(), grid: { stroke: "rgba(128,128,128,.2)", width: 1 }, ticks: { show: false } };
     const plot = new uPlot({
       width: box.clientWidth - 30, height: 150, padding: [null, 26, null, null], tzDate: (ts) => uPlot.tzDate(new Date(ts * 1e3), "Etc/UTC"),
       cursor: { y: false }, scales: { y: { range: (u, min, max) => [0, max > 0 ? max * 1.1 : 1] } },
       axes: [{ ...axis, space: 70, values: (u, ticks) => ticks.map((v) => new Date(v * 1e3).toISOString().slice(11, 19)) }, { ...axis, size: 46 }],
       series: [{ label: "at", value: (u, v) => (v == null ? "" : new Date(v * 1e3).toISOString().slice(11, 19)) },
-        ...chart.lines.map((l, i) => ({ label: l.name, stroke: resolve(i), width: 1.6, points: { show: false }, spanGaps: true,
+        ...chart.lines.map((l, i) => ({ label: l.name, stroke: resolve(i), width: 1.6,
+          points: { show: true, size: 4, filter: (u, s) => u.data[s].flatMap((v, n, d) => (v != null && d[n - 1] == null && d[n + 1] == null ? n : [])) }, // those that stand alone
           // Without a pointer on the chart the legend has the last value.
-          value: (u, v, s) => ((w) => (w == null ? "" : +w.toPrecision(3)))(v ?? last(u, s)) }))],
+          value: (u, v, s, n) => ((w) => (w == null ? "–" : +w.toPrecision(3)))(n == null ? u.data[s].at(-1) : v) }))],
     }, data, box);
     plots[id] = { plot, names };
   };
