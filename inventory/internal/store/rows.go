@@ -137,31 +137,15 @@ func writeItems(tx *db.Tx, items []stock.Item, at int64) error {
 		ON CONFLICT (sku) DO UPDATE SET title = excluded.title, tracked = excluded.tracked, changed_at = excluded.changed_at`, 5, args)
 }
 
-// insertStock writes levels, of which those that are there are changed.
-const (
-	insertStock = `INSERT INTO stock (sku, location, on_hand, reserved, unlimited) VALUES (rows)
-		ON CONFLICT (sku, location) DO UPDATE SET on_hand = excluded.on_hand, reserved = excluded.reserved, unlimited = excluded.unlimited`
-	updateStock = `UPDATE stock SET on_hand = ?, reserved = ?, unlimited = ? WHERE sku = ? AND location = ?`
-)
-
 func writeStock(tx *db.Tx, items []stock.Item) error {
-	rows := make([]any, 0, 5*len(items))
+	args := make([]any, 0, 5*len(items))
 	for _, i := range items {
 		for _, l := range i.Levels {
-			if !tx.Remote() {
-				// Nearly all are there, and SQLite checks what an upsert brings twice: as a new row, and as the row that it becomes.
-				n, err := tx.Exec(updateStock, l.OnHand, l.Reserved, !i.Tracked, i.SKU, l.Location)
-				if err != nil {
-					return err
-				}
-				if n > 0 {
-					continue
-				}
-			}
-			rows = append(rows, i.SKU, l.Location, l.OnHand, l.Reserved, !i.Tracked)
+			args = append(args, i.SKU, l.Location, l.OnHand, l.Reserved, !i.Tracked)
 		}
 	}
-	return tx.ExecWide(insertStock, 5, rows)
+	return tx.ExecWide(`INSERT INTO stock (sku, location, on_hand, reserved, unlimited) VALUES (rows)
+		ON CONFLICT (sku, location) DO UPDATE SET on_hand = excluded.on_hand, reserved = excluded.reserved, unlimited = excluded.unlimited`, 5, args)
 }
 
 func writeReservations(tx *db.Tx, all []stock.Reservation, at time.Time) error {
