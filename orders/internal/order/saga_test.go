@@ -661,9 +661,18 @@ func TestNewRefusesWithAReason(t *testing.T) {
 		change(func(p *Placement) { p.Lines = lines(2000) }),
 		change(func(p *Placement) { p.Lines[0].Qty, p.Lines[0].UnitPriceMinor = MaxQty, 1 }),
 		change(func(p *Placement) { p.LineCurrency = []string{"GBP"} }),
+		change(func(p *Placement) { p.Lines[0].UnitPriceMinor = MaxTotal }),
+		change(func(p *Placement) { p.Customer = telemetry.Secret(strings.Repeat("ü", maxCustomer)) }),
+		change(func(p *Placement) { p.Lines[0].UnitPriceMinor, p.Currency = 0, "" }),
 	} {
-		if _, err := New(p, time.Now()); err != nil {
+		o, err := New(p, time.Now())
+		if err != nil {
 			t.Errorf("refused what is within the limits: %v", err)
+			continue
+		}
+		// A free order has no payment that anybody could ask for, also if it was given one.
+		if paid := o.Payment.Token != ""; paid != (o.TotalMinor > 0) {
+			t.Errorf("a total of %d with the payment %+v", o.TotalMinor, o.Payment)
 		}
 	}
 }
