@@ -7,6 +7,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -83,7 +84,7 @@ func (e *Error) Detailf(detail string, args ...any) *Error {
 
 func (e *Error) Error() string {
 	if e.cause != nil {
-		return e.Code + ": " + e.Detail + ": " + e.cause.Error()
+		return e.Code + ": " + strings.TrimSuffix(e.Detail, ".") + ": " + e.cause.Error()
 	}
 	return e.Code + ": " + e.Detail
 }

@@ -176,6 +176,9 @@ func TestCopiesOfASentinelAreFoundAndLeaveItAlone(t *testing.T) {
 	if sentinel.Items != nil || sentinel.Detail != "Not enough of it." || sentinel.Unwrap() != nil {
 		t.Errorf("the sentinel has changed: %+v", sentinel)
 	}
+	if got := c.Error(); got != "out_of_stock: Not enough of 2: cause" {
+		t.Errorf("it says %q", got)
+	}
 	if c.Detail != "Not enough of 2." || len(c.Items) != 1 {
 		t.Errorf("the copy is %+v", c)
 	}
