@@ -178,6 +178,33 @@ func (d *DB) Query(ctx context.Context, query string, args ...any) (*sql.Rows, e
 	return rows, d.explain(err)
 }
 
+// QueryWide is Query for a query with IN (list), and calls scan for each row. A long list may run as several queries, each of which sees a state
+// of its own.
+func (d *DB) QueryWide(ctx context.Context, query string, list []any, scan func(*sql.Rows) error) error {
+	for len(list) > 0 {
+		statement, give, used := d.engine.wide(spellings{}, query, 0, list)
+		if err := d.each(ctx, statement, give, scan); err != nil {
+			return err
+		}
+		list = list[used:]
+	}
+	return nil
+}
+
+func (d *DB) each(ctx context.Context, query string, args []any, scan func(*sql.Rows) error) error {
+	rows, err := d.Query(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return d.explain(rows.Err())
+}
+
 // QueryRow runs one query for one row.
 func (d *DB) QueryRow(ctx context.Context, query string, args ...any) *sql.Row {
 	var row *sql.Row

@@ -2,6 +2,7 @@ package db_test
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -122,4 +123,36 @@ func collect(into *[]entry) func(*sql.Rows) error {
 		*into = append(*into, e)
 		return err
 	}
+}
+
+func TestListsOfAnyLengthAreReadOutsideATransactionToo(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, e dbtest.Engine) {
+		d, _ := setup(t, e)
+		write(t, d, `CREATE TABLE numbers (n BIGINT NOT NULL)`)
+		write(t, d, `INSERT INTO numbers WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 1000) SELECT n FROM r`)
+		for _, length := range []int{0, 1, 3, 64, 255, 256, 257, 1000} {
+			var list []any
+			for n := range length {
+				list = append(list, n+1)
+			}
+			var got []any
+			err := d.QueryWide(t.Context(), `SELECT n FROM numbers WHERE n IN (list) ORDER BY n`, list, func(rows *sql.Rows) error {
+				var n int
+				err := rows.Scan(&n)
+				got = append(got, n)
+				return err
+			})
+			if diff := cmp.Diff(list, got); diff != "" || err != nil {
+				t.Errorf("a list of %d: %v (-want +got):\n%s", length, err, diff)
+			}
+		}
+		if err := d.QueryWide(t.Context(), `SELECT n FROM nowhere WHERE n IN (list)`, []any{1}, nil); err == nil {
+			t.Error("a table that is not there was read")
+		}
+		stop := errors.New("enough")
+		if err := d.QueryWide(t.Context(), `SELECT n FROM numbers WHERE n IN (list)`, []any{1, 2}, func(*sql.Rows) error { return stop }); !errors.Is(err, stop) {
+			t.Errorf("err = %v", err)
+		}
+	})
 }

@@ -61,6 +61,8 @@ func TestSpecialCodesKeepTheirKindOverHTTP(t *testing.T) {
 		"unsupported_media_type": {fault.Invalid, 415},
 		"idempotency_key_reused": {fault.Invalid, 422},
 		"invalid_csv":            {fault.Invalid, 422},
+		"order_archived":         {fault.NotFound, 410},
+		"cursor_expired":         {fault.NotFound, 410},
 	} {
 		e := fault.New(want.kind, code, "x")
 		if e.HTTPStatus() != want.http {

@@ -42,6 +42,8 @@ var special = []struct {
 	{"idempotency_key_reused", Invalid, http.StatusUnprocessableEntity},
 	{"invalid_csv", Invalid, http.StatusUnprocessableEntity},
 	{"rate_limited", Unavailable, http.StatusTooManyRequests},
+	{"order_archived", NotFound, http.StatusGone},
+	{"cursor_expired", NotFound, http.StatusGone},
 }
 
 // foreign holds what we never answer, and a peer or a proxy in front of it may.

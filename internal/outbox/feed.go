@@ -27,12 +27,14 @@ const (
 var (
 	errCursor = fault.New(fault.Invalid, "invalid_cursor", "The cursor is none that this feed gave out. Start without one, or give the cursor of the last event that you have seen.")
 	errBefore = fault.New(fault.Invalid, "invalid_cursor", "before looks back, the newest first: leave out after, and do not ask for a stream.")
+	errGone   = fault.New(fault.NotFound, "cursor_expired", "")
 	errLimit  = fault.New(fault.Invalid, "invalid_limit", "The limit is a whole number from 1 to %d.", feedMost)
 )
 
 // Feed serves what has been published, in order of position: a page of CloudEvents as JSON, or, to a client that
-// accepts text/event-stream, all of them and then each new one. It skips nothing and repeats nothing. With the parameter before, pages go
-// back from the newest. A stream ends with its request's context.
+// accepts text/event-stream, all of them and then each new one. It skips nothing and repeats nothing: a cursor
+// before what was archived is refused as cursor_expired, and who has no cursor begins with the oldest event that there is. With the parameter before,
+// pages go back from the newest, to that one. A stream ends with its request's context.
 func (r *Relay) Feed() http.Handler { return http.HandlerFunc(r.feed) }
 
 func (r *Relay) feed(w http.ResponseWriter, q *http.Request) {
@@ -112,10 +114,13 @@ func (r *Relay) page(w http.ResponseWriter, q *http.Request, statement string, b
 	_, _ = w.Write(body.Bytes()) // a client that is gone asks again
 }
 
+// anywhere is the cursor of a reader that has none: it begins with the oldest event that there is.
+const anywhere = -1
+
 // cursor reads a position that the feed gave out; "" is the beginning.
 func cursor(s string) (int64, error) {
 	if s == "" {
-		return 0, nil
+		return anywhere, nil
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < 0 || strconv.FormatInt(n, 10) != s {
@@ -165,6 +170,11 @@ func (r *Relay) read(ctx context.Context, statement string, beyond int64, limit 
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read the feed beyond %d: %w", beyond, err)
+	}
+	// Positions have no gaps, and the last event always stays: what is missing was archived.
+	if statement == queryFeed && len(events) > 0 && beyond != anywhere && events[0].position != beyond+1 {
+		return nil, errGone.Detailf("The events after cursor %d up to %d were moved out into an archive. Read them there (orderkeep archive), or go on without them after cursor %[2]d.",
+			beyond, events[0].position-1)
 	}
 	return events, nil
 }
