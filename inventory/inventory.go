@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/orderkeep/orderkeep/internal/archive"
 	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/lab"
@@ -64,6 +65,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 			"/v1/events/inventory":        httpd.Exact("/v1/events/inventory", relay.Feed()),
 			"/v1/events/inventory/parked": inbox.Parked("/v1/events/inventory/parked"),
 			"/v1/acts/inventory":          trail.Handler("/v1/acts/inventory", st.DB()),
+			archive.Path("inventory"):     st.Keeper(env.Archive).Handler(),
 		},
 		Register: func(r grpc.ServiceRegistrar) { inventoryv1.RegisterInventoryServiceServer(r, serve.NewGRPC(st)) },
 		Ready:    st.Ready,

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/archive"
 	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/node"
@@ -76,7 +77,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		Routes: map[string]http.Handler{
 			"/v1/orders": rest, "/orders": rest,
 			"/v1/events": httpd.Exact("/v1/events", relay.Feed()), "/v1/events/parked": inbox.Parked("/v1/events/parked"),
-			"/v1/acts": trail.Handler("/v1/acts", st.DB()),
+			"/v1/acts": trail.Handler("/v1/acts", st.DB()), archive.Path("orders"): st.Keeper(env.Archive).Handler(),
 		},
 		Register: func(r grpc.ServiceRegistrar) { ordersv1.RegisterOrdersServiceServer(r, serve.NewGRPC(svc, st)) },
 		Ready:    st.DB().Ping,

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/orderkeep/orderkeep/internal/archive"
 	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/node"
 	"github.com/orderkeep/orderkeep/internal/outbox"
@@ -69,6 +70,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 			"/v1/events/payments":        httpd.Exact("/v1/events/payments", relay.Feed()),
 			"/v1/events/payments/parked": inbox.Parked("/v1/events/payments/parked"),
 			"/v1/acts/payments":          trail.Handler("/v1/acts/payments", st.DB()),
+			archive.Path("payments"):     st.Keeper(env.Archive).Handler(),
 		},
 		Register: func(r grpc.ServiceRegistrar) { paymentsv1.RegisterPaymentsServiceServer(r, serve.NewGRPC(svc)) },
 		Ready:    func(ctx context.Context) error { return st.DB().Ping(ctx) },

@@ -60,7 +60,7 @@ func start(t *testing.T, data string) *bundle {
 		}
 		return s, err
 	}
-	cfg := node.Config{Listen: "127.0.0.1:0", Data: data, BodyLimit: 1 << 20, ReadTimeout: 10 * time.Second, DrainTimeout: 10 * time.Second}
+	cfg := node.Config{Listen: "127.0.0.1:0", Data: data, BodyLimit: 1 << 20, ReadTimeout: 10 * time.Second, DrainTimeout: 10 * time.Second, Keep: 24 * time.Hour}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready := make(chan string, 1)
 	done := make(chan error, 1)

@@ -44,6 +44,10 @@ type Claim struct {
 	Ref      string // an id to find it by, such as the payment's
 	Past     bool   // with OrderPending: nobody has driven it for longer than its lease allows, or nobody brings it to an end within Patience
 
+	// With a state of an order that has ended: it was archived, and its units and its money in our books may have been too. What the provider
+	// has stays, and still has to agree.
+	Archived bool
+
 	// With OrderPending: when it was placed. With a state of an order that other contexts act on by events and answer: when the order
 	// came to it, and which answers it has. Until then what they hold is on its way, and not wrong. A zero Since is a state that
 	// waits for nobody.

@@ -109,6 +109,7 @@ func ruleCases(now time.Time) map[string]ruleCase {
 	long := func(c *Claim) { c.Since = minute.Add(-Patience) }
 	euro := func(c *Claim) { c.Currency = "EUR" }
 	lost := func(c *Claim) { c.Past = true }
+	archived := func(c *Claim) { c.Archived, c.Since, c.UnitsAnswer, c.MoneyAnswer = true, time.Time{}, true, true }
 	holds := func(w ...What) []What { return w }
 	broken := func(rules ...string) []string { return rules }
 	waits := broken(OrderIsAnswered)
@@ -181,6 +182,19 @@ func ruleCases(now time.Time) map[string]ruleCase {
 		"returned and answered, and money kept":          {order(OrderReturned, 500, answered), holds(UnitsBack, MoneyTaken, ProviderTaken), broken(ReturnedOrderIsRefunded, ReturnedOrderIsRefunded), nil},
 		"returned and answered, and money held":          {order(OrderReturned, 500, answered), holds(UnitsBack, MoneyHeld, ProviderHeld), broken(ReturnedOrderIsRefunded, ReturnedOrderIsRefunded), nil},
 		"returned, refunded in our books only":           {order(OrderReturned, 500, answered), holds(UnitsBack, MoneyBack), broken(ReturnedOrderIsRefunded), nil},
+		"archived, and in no other database any more":    {order(OrderFulfilled, 500, archived), holds(ProviderTaken), nil, nil},
+		"archived, and still in all databases":           {order(OrderFulfilled, 500, archived), holds(UnitsTaken, MoneyTaken, ProviderTaken), nil, nil},
+		"archived, and refunded at the provider":         {order(OrderFulfilled, 500, archived), holds(ProviderBack), nil, nil},
+		"archived, and the provider never took it":       {order(OrderFulfilled, 500, archived), nil, broken(FulfilledOrderIsCaptured), nil},
+		"archived, and charged twice":                    {order(OrderFulfilled, 500, archived), holds(ProviderTaken, ProviderTaken), broken(OrderIsChargedOnce), nil},
+		"archived, and charged another amount":           {order(OrderFulfilled, 501, archived), holds(ProviderTaken), broken(FulfilledOrderIsCaptured), nil},
+		"archived, and its units never left":             {order(OrderFulfilled, 500, archived), holds(UnitsHeld, ProviderTaken), broken(FulfilledOrderIsShipped), nil},
+		"archived for nothing, and charged":              {order(OrderFulfilled, 0, archived), holds(ProviderTaken), broken(OrderIsChargedOnce), nil},
+		"archived when it was returned":                  {order(OrderReturned, 500, archived), holds(ProviderBack), nil, nil},
+		"archived when it was returned, and money kept":  {order(OrderReturned, 500, archived), holds(ProviderTaken), broken(ReturnedOrderIsRefunded), nil},
+		"archived when it was off":                       {order(OrderOff, 500, archived), nil, nil, nil},
+		"archived when it was off, and units held":       {order(OrderOff, 500, archived), holds(UnitsHeld), broken(ReservationHasLiveOrder), nil},
+		"archived when it was off, and money held":       {order(OrderOff, 500, archived), holds(ProviderHeld), broken(MoneyHasLiveOrder), nil},
 		"returned, refunded in part":                     {order(OrderReturned, 501, answered), holds(UnitsBack, MoneyBack, ProviderBack), broken(ReturnedOrderIsRefunded, ReturnedOrderIsRefunded), nil},
 	}
 }

@@ -15,6 +15,9 @@ type verdict struct {
 	found []Violation
 }
 
+// ours is the place of our books among the records of an order's money.
+const ours = 0
+
 // book is what one record says about an order's money.
 type book struct {
 	name   string
@@ -180,7 +183,7 @@ func (v *verdict) returned() {
 
 // shelf breaks rule unless the order's units are in one of the states.
 func (v *verdict) shelf(rule, detail string, states ...What) {
-	if !v.said[UnitsHeld] {
+	if !v.said[UnitsHeld] || v.order.Archived && len(v.units) == 0 {
 		return
 	}
 	for _, u := range v.units {
@@ -211,8 +214,8 @@ func (v *verdict) paid(rule, state, lacks string, states ...What) {
 	if !v.said[MoneyHeld] {
 		return
 	}
-	for _, r := range v.money {
-		there := false
+	for i, r := range v.money {
+		there := v.order.Archived && i == ours && len(r.claims) == 0
 		for _, m := range r.claims {
 			for _, s := range states {
 				if m.What != s && m.What != provider[s] {

@@ -43,11 +43,12 @@ type grammar struct {
 	Verify verifyCmd `cmd:"" help:"Prove on the databases that no promise is broken."`
 	Config configCmd `cmd:"" help:"Print the settings in force, with secrets masked."`
 
-	Calls  callsCmd  `cmd:"" help:"List the calls that a server makes to others, and reset their circuit breakers."`
-	Events eventsCmd `cmd:"" help:"List the events that consumers have set aside, and let them be tried again."`
-	Logs   logsCmd   `cmd:"" help:"Show the recent log lines and spans of servers, merged by time."`
-	Trail  trailCmd  `cmd:"" help:"List what people did to orders, stock and payments by hand: who, when, what and why."`
-	Broker brokerCmd `cmd:"" help:"Run a broker that carries events between processes: NATS JetStream, for BROKER_URL=nats://127.0.0.1:4222."`
+	Calls   callsCmd   `cmd:"" help:"List the calls that a server makes to others, and reset their circuit breakers."`
+	Events  eventsCmd  `cmd:"" help:"List the events that consumers have set aside, and let them be tried again."`
+	Logs    logsCmd    `cmd:"" help:"Show the recent log lines and spans of servers, merged by time."`
+	Trail   trailCmd   `cmd:"" help:"List what people did to orders, stock and payments by hand: who, when, what and why."`
+	Archive archiveCmd `cmd:"" help:"Move ended orders and delivered events out of the databases into files, and look at these."`
+	Broker  brokerCmd  `cmd:"" help:"Run a broker that carries events between processes: NATS JetStream, for BROKER_URL=nats://127.0.0.1:4222."`
 
 	Health  program.Health  `cmd:"" help:"Ask the server on this machine whether it is ready; exit 1 if it is not."`
 	Version program.Version `cmd:"" help:"Print the program's version."`

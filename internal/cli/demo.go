@@ -44,7 +44,7 @@ func (c *demoCmd) Run(s *session) (err error) {
 		defer os.RemoveAll(data)
 	}
 	// The defaults of serve, but nothing of the environment: a demo must never touch a shop's databases.
-	cfg := node.Config{Listen: c.Listen, Data: data, BodyLimit: 1 << 20, ReadTimeout: 30 * time.Second, DrainTimeout: 10 * time.Second}
+	cfg := node.Config{Listen: c.Listen, Data: data, BodyLimit: 1 << 20, ReadTimeout: 30 * time.Second, DrainTimeout: 10 * time.Second, Keep: 720 * time.Hour}
 
 	ctx, stop := context.WithCancel(s.ctx)
 	defer stop()

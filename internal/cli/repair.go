@@ -166,6 +166,8 @@ func (p *repairer) isOff(r repair) error {
 			return fmt.Errorf("%s knows no such order, and the database does: does --url name the server of these databases?", p.at["orders"].url)
 		}
 		return nil
+	case errors.As(err, &why) && why.Code == "order_archived":
+		return nil // it was off when it went, and nothing moves it any more
 	case err != nil:
 		return fmt.Errorf("ask Orders what became of it: %w", err)
 	case o.Status != ordersapi.OrderStatusRejected && o.Status != ordersapi.OrderStatusCancelled:

@@ -16,7 +16,7 @@ import (
 // servers answer for all contexts: of an order what orders says, and of an act its status, or 204.
 type servers struct {
 	mu     sync.Mutex
-	orders string         // of an order: fields of its document, or "" if there is none, or "away"
+	orders string         // of an order: fields of its document, or "" if there is none, "archived" or "away"
 	fails  map[string]int // by path
 	asked  []string
 }
@@ -32,6 +32,8 @@ func (s *servers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch status := s.fails[r.URL.Path]; {
 	case r.Method == http.MethodGet && s.orders == "":
 		problem(http.StatusNotFound, "not_found")
+	case r.Method == http.MethodGet && s.orders == "archived":
+		problem(http.StatusGone, "order_archived")
 	case r.Method == http.MethodGet && s.orders == "away":
 		problem(http.StatusServiceUnavailable, "busy")
 	case r.Method == http.MethodGet:
@@ -63,6 +65,7 @@ func TestRepairLeavesWhatHasComeAlive(t *testing.T) {
 		{"rejected", `"status":"rejected"`, release, "done", reservation},
 		{"rejected, with money", `"status":"rejected"`, void, "done", payment},
 		{"cancelled and undone", `"status":"cancelled","undo":"done"`, release, "done", reservation},
+		{"archived", "archived", release, "done", reservation},
 		{"nobody's", "", unknown(release), "done", reservation},
 		{"nobody's money", "", unknown(void), "done", payment},
 		{"its units are on their way back", `"status":"cancelled","undo":"pending"`, release, "left: the order was cancelled, and its undoing is on its way", ""},

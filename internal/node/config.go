@@ -47,6 +47,8 @@ type Config struct {
 	WindowSize   Bytes         `name:"window-size" env:"ORDERKEEP_WINDOW_SIZE" default:"32MiB" placeholder:"SIZE" help:"Disk for recent log lines and spans, which orderkeep logs and the console show; from 1MiB to 1GiB, or 0 for none."`
 	WindowAge    time.Duration `name:"window-age" env:"ORDERKEEP_WINDOW_AGE" default:"72h" help:"How long they are kept, from 1m to 720h, while there is room."`
 	WindowFrom   Prefixes      `name:"window-from" env:"ORDERKEEP_WINDOW_FROM" placeholder:"CIDR" help:"Networks, besides this machine, that may read them at /internal/window, separated by commas."`
+	Keep         time.Duration `name:"keep" env:"ORDERKEEP_KEEP" default:"720h" help:"How long an order and its idempotency key stay at least after its end, and events after they happened: orderkeep archive takes nothing younger. 24h or more; with --for-tests any time."`
+	ArchiveFrom  Prefixes      `name:"archive-from" env:"ORDERKEEP_ARCHIVE_FROM" placeholder:"CIDR" help:"Networks, besides this machine, from which orderkeep archive may move ended orders out, separated by commas."`
 	TraceURL     string        `name:"trace-url" env:"ORDERKEEP_TRACE_URL" placeholder:"URL" help:"Where people look traces up, if OTEL_EXPORTER_OTLP_ENDPOINT names a collector: an address with {traceId} or {correlationId} in it."`
 	Slow         time.Duration `name:"slow" env:"ORDERKEEP_SLOW" default:"500ms" help:"What takes as long is recorded as a span, sampled or not."`
 	BodyLimit    Bytes         `name:"body-limit" env:"ORDERKEEP_BODY_LIMIT" default:"1MiB" placeholder:"SIZE" help:"Largest body of a request, over REST and gRPC. The import of stock has its own limit, 256MiB."`
@@ -153,6 +155,12 @@ func (c Config) Check(contexts []Context) error {
 		!strings.Contains(c.TraceURL, "{traceId}") && !strings.Contains(c.TraceURL, "{correlationId}")) {
 		wrong("--trace-url", "must be http:// or https://, and have {traceId} or {correlationId} where the id goes")
 	}
+	if c.Keep < shortestKeep && !c.ForTests {
+		wrong("--keep", "must be at least %s: for so long a key or an event may come again", shortestKeep)
+	}
+	if c.Keep < 0 {
+		wrong("--keep", "must not be negative")
+	}
 	if c.DrainTimeout < 0 {
 		wrong("--drain-timeout", "must not be negative")
 	}
@@ -247,6 +255,9 @@ func records(x Context) []string {
 	}
 	return []string{x.Name}
 }
+
+// shortestKeep is longer than anybody repeats a request under its key.
+const shortestKeep = 24 * time.Hour
 
 // shortestToken is 64 bits in hexadecimal digits.
 const shortestToken = 16

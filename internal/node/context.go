@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/archive"
 	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/db"
@@ -44,6 +45,7 @@ type Env struct {
 	// Backlog is the longest that a write would wait in those of the contexts which run in this process; nil if nobody looks.
 	Backlog func(contexts ...string) time.Duration
 	Calls   *call.Edges        // of the process: for what it calls that is no context
+	Archive archive.Rules      // for what leaves the database into an archive
 	Metrics *telemetry.Metrics // of the process: a context's own have the label context
 	Log     *slog.Logger
 

@@ -127,7 +127,7 @@ type running struct {
 }
 
 func config(t testing.TB) node.Config {
-	return node.Config{Listen: "127.0.0.1:0", Data: t.TempDir(), BodyLimit: 1 << 20, ReadTimeout: 10 * time.Second, DrainTimeout: 10 * time.Second}
+	return node.Config{Listen: "127.0.0.1:0", Data: t.TempDir(), BodyLimit: 1 << 20, ReadTimeout: 10 * time.Second, DrainTimeout: 10 * time.Second, Keep: 24 * time.Hour}
 }
 
 // start runs a node until the test ends or stop is called.

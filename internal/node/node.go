@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/archive"
 	"github.com/orderkeep/orderkeep/internal/broker"
 	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/outbox"
@@ -84,6 +85,7 @@ func (n *node) open(ctx context.Context) error {
 			services[i], failures[i] = openContext(telemetry.WithTracer(ctx, n.tracers[c.Name]), c, Env{
 				DB: n.cfg.Database(c.Name), Data: n.cfg.Data, ProviderDB: n.cfg.Database(provider), Peers: peers[c.Name], Bus: bus, Backlog: n.backlog, Calls: n.calls, Metrics: n.metrics, Log: n.log.With(telemetry.ContextKey, c.Name),
 				Fronts: fronts, Processes: processes, Token: string(n.cfg.ConsoleToken), Audit: n.cfg.audit(n.program),
+				Archive: archive.Rules{Keep: n.cfg.Keep, From: n.cfg.ArchiveFrom},
 			})
 		})
 	}

@@ -37,7 +37,7 @@ func process(dir string) int {
 		<-context.WithoutCancel(r.Context()).Done()
 	})
 	f := &fake{name: "inventory", journal: &journal{}, routes: map[string]http.Handler{"/v1/stock": stuck}}
-	cfg := node.Config{Listen: "127.0.0.1:0", Data: dir, BodyLimit: 1, ReadTimeout: 1 << 40, DrainTimeout: 1 << 40}
+	cfg := node.Config{Listen: "127.0.0.1:0", Data: dir, BodyLimit: 1, ReadTimeout: 1 << 40, DrainTimeout: 1 << 40, Keep: 1 << 50}
 	log := telemetry.NewLogger(os.Stdout, false, slog.LevelInfo)
 	if err := node.Run(context.Background(), cfg, []node.Context{f.context()}, log, func(a string) { fmt.Println("ready", a) }); err != nil {
 		fmt.Fprintln(os.Stderr, err)

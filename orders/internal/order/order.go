@@ -202,6 +202,7 @@ var (
 // Errors about the state of things.
 var (
 	ErrNotFound   = fault.New(fault.NotFound, "not_found", "There is no such order.")
+	ErrArchived   = fault.New(fault.NotFound, "order_archived", "")
 	ErrReused     = fault.New(fault.Conflict, "idempotency_key_reused", "This Idempotency-Key was used for another order. Repeat a request exactly, or use a new key.")
 	ErrInFlight   = fault.New(fault.Conflict, "idempotency_key_in_flight", "The first request under this Idempotency-Key has not been answered yet. Repeat it in a moment.")
 	ErrFinal      = fault.New(fault.Conflict, "not_cancellable", "")

@@ -62,6 +62,11 @@ func (s *source) Check(ctx context.Context) (map[string]int64, []audit.Violation
 			return err
 		}
 		counts["unitsKept"] = kept
+		var archived int64
+		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM archived`).Scan(&archived); err != nil {
+			return err
+		}
+		counts["archived"] = archived
 		if violations, err = outbox.Audit(ctx, tx, counts); err != nil {
 			return err
 		}
@@ -92,6 +97,11 @@ func (s *source) wrongTotals(ctx context.Context, tx *sql.Tx, violations *[]audi
 	return rows.Err()
 }
 
+// claimsQuery merges two tables that both are in the order of their ids, and so needs no room for all of them.
+const claimsQuery = `SELECT id, state, total_minor, currency, lease_until, placed_at, cancelled_at, fulfilled_at, returned_at,
+		units_taken_at, money_taken_at, units_back_at, money_back_at, kept, 0 AS archived FROM orders
+	UNION ALL SELECT order_id, state, total_minor, currency, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', 1 FROM archived ORDER BY id`
+
 // Claims implements audit.Source.
 func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error {
 	return s.at.Read(func(tx *sql.Tx) error { return s.claims(ctx, tx, yield) })
@@ -102,8 +112,7 @@ func (s *source) claims(ctx context.Context, tx *sql.Tx, yield func(audit.Claim)
 	stuckBefore := s.now().Add(-time.Minute).UnixMicro()
 	// Driven again and again and still not at its end is left lying too: it may hold units and money.
 	hopelessBefore := s.now().Add(-audit.Patience).UnixMicro()
-	rows, err := tx.QueryContext(ctx, `SELECT id, state, total_minor, currency, lease_until, placed_at, cancelled_at, fulfilled_at, returned_at,
-		units_taken_at, money_taken_at, units_back_at, money_back_at, kept FROM orders ORDER BY id`)
+	rows, err := tx.QueryContext(ctx, claimsQuery)
 	if err != nil {
 		return err
 	}
@@ -112,7 +121,7 @@ func (s *source) claims(ctx context.Context, tx *sql.Tx, yield func(audit.Claim)
 		var c audit.Claim
 		var state, kept string
 		var lease, placed, cancelled, fulfilled, returned, unitsTaken, moneyTaken, unitsBack, moneyBack int64
-		if err := rows.Scan(&c.Order, &state, &c.Amount, &c.Currency, &lease, &placed, &cancelled, &fulfilled, &returned, &unitsTaken, &moneyTaken, &unitsBack, &moneyBack, &kept); err != nil {
+		if err := rows.Scan(&c.Order, &state, &c.Amount, &c.Currency, &lease, &placed, &cancelled, &fulfilled, &returned, &unitsTaken, &moneyTaken, &unitsBack, &moneyBack, &kept, &c.Archived); err != nil {
 			return err
 		}
 		back := func(since int64) {
@@ -135,6 +144,9 @@ func (s *source) claims(ctx context.Context, tx *sql.Tx, yield func(audit.Claim)
 		case order.Returned:
 			c.What = audit.OrderReturned
 			back(returned)
+		}
+		if c.Archived {
+			c.Since, c.UnitsAnswer, c.MoneyAnswer = time.Time{}, true, true // it went when all had answered
 		}
 		if !yield(c) {
 			return nil

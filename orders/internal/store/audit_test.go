@@ -74,7 +74,7 @@ func TestAuditClaimsStatesAndAnswers(t *testing.T) {
 			t.Errorf("claims (-want +got):\n%s", d)
 		}
 		counts, broken, err := source.Check(t.Context())
-		wantCounts := map[string]int64{"pending": 1, "confirmed": 1, "rejected": 1, "cancelled": 4, "fulfilled": 5, "returned": 4, "unitsKept": 0, "inboxWaiting": 0, "parked": 0}
+		wantCounts := map[string]int64{"pending": 1, "confirmed": 1, "rejected": 1, "cancelled": 4, "fulfilled": 5, "returned": 4, "unitsKept": 0, "archived": 0, "inboxWaiting": 0, "parked": 0}
 		wantCounts["outboxWaiting"] = 14 + 1 + 4 + 9 + 4 // confirmations, the rejection, cancellations, fulfilments, returns
 		if d := cmp.Diff(wantCounts, counts); d != "" || err != nil {
 			t.Errorf("counts (-want +got): %v\n%s", err, d)

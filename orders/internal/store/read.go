@@ -48,7 +48,7 @@ func (s *Store) Get(ctx context.Context, id order.ID) (*order.Order, error) {
 		return nil, fmt.Errorf("get order %s: %w", id, err)
 	}
 	if len(orders) == 0 {
-		return nil, order.ErrNotFound
+		return nil, s.missing(ctx, id)
 	}
 	return orders[0], nil
 }

@@ -543,6 +543,12 @@ func TestDatabaseRefusesWhatTheCodeMustNeverDo(t *testing.T) {
 		s, _ := setup(t, e)
 		o := pending("")
 		mustBegin(t, s, o)
+		if err := s.db.Write(t.Context(), func(tx *db.Tx) error {
+			_, err := tx.Exec(`INSERT INTO archives (n, id, at) VALUES (2, 'x', 1)`)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
 		for _, q := range []string{
 			`UPDATE orders SET state = 'shipped'`,
 			`UPDATE orders SET total_minor = -1`,
@@ -564,7 +570,8 @@ func TestDatabaseRefusesWhatTheCodeMustNeverDo(t *testing.T) {
 			`UPDATE order_lines SET sku = ''`,
 			`UPDATE order_lines SET unit_price_minor = -1`,
 			`INSERT INTO order_lines (order_id, n, sku, qty, unit_price_minor) VALUES ('nobody', 0, 'A', 1, 0)`,
-			`INSERT INTO idempotency_keys (key, payload, order_id) VALUES ('k', '', 'nobody')`,
+			`INSERT INTO archived (order_id, state, total_minor, currency, archive) VALUES ('a', 'rejected', 0, '', 1)`,
+			`INSERT INTO archived (order_id, state, total_minor, currency, archive) SELECT 'a', 'pending', 0, '', n FROM archives`,
 		} {
 			err := s.db.Write(t.Context(), func(tx *db.Tx) error { _, err := tx.Exec(q); return err })
 			if err == nil {

@@ -48,7 +48,8 @@ type Invoker interface {
 	FulfilOrder(ctx context.Context, params FulfilOrderParams) (FulfilOrderRes, error)
 	// GetOrder invokes getOrder operation.
 	//
-	// Look up an order.
+	// An order that ended long ago and was archived is 410 `order_archived`, here and wherever its id is
+	// named.
 	//
 	// GET /v1/orders/{orderId}
 	GetOrder(ctx context.Context, params GetOrderParams) (GetOrderRes, error)
@@ -437,7 +438,8 @@ func (c *Client) sendFulfilOrder(ctx context.Context, params FulfilOrderParams) 
 
 // GetOrder invokes getOrder operation.
 //
-// Look up an order.
+// An order that ended long ago and was archived is 410 `order_archived`, here and wherever its id is
+// named.
 //
 // GET /v1/orders/{orderId}
 func (c *Client) GetOrder(ctx context.Context, params GetOrderParams) (GetOrderRes, error) {

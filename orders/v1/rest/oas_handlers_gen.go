@@ -328,7 +328,8 @@ func (s *Server) handleFulfilOrderRequest(args [1]string, argsEscaped bool, w ht
 
 // handleGetOrderRequest handles getOrder operation.
 //
-// Look up an order.
+// An order that ended long ago and was archived is 410 `order_archived`, here and wherever its id is
+// named.
 //
 // GET /v1/orders/{orderId}
 func (s *Server) handleGetOrderRequest(args [1]string, argsEscaped bool, w http.ResponseWriter, r *http.Request) {

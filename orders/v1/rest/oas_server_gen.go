@@ -35,7 +35,8 @@ type Handler interface {
 	FulfilOrder(ctx context.Context, params FulfilOrderParams) (FulfilOrderRes, error)
 	// GetOrder implements getOrder operation.
 	//
-	// Look up an order.
+	// An order that ended long ago and was archived is 410 `order_archived`, here and wherever its id is
+	// named.
 	//
 	// GET /v1/orders/{orderId}
 	GetOrder(ctx context.Context, params GetOrderParams) (GetOrderRes, error)
