@@ -65,7 +65,7 @@ func (c *console) order(w http.ResponseWriter, r *http.Request) {
 		}
 		var more sync.WaitGroup
 		more.Go(func() { p.Lines = c.lines(ctx, p.Order) })
-		more.Go(func() { p.Windows, p.TraceURL = c.windows(ctx, p.ID, p.Order.CorrelationId, story) })
+		more.Go(func() { p.Windows, p.TraceURL = c.windows(ctx, p.Order, story) })
 		more.Wait()
 	})
 	asking.Go(func() {

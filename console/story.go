@@ -210,8 +210,14 @@ type entry struct {
 // mostEntries bounds what one process adds to the story of an order.
 const mostEntries = 500
 
+// beforeOrder is how long before an order was placed its story may begin: with what was asked under its correlation id before, by clocks that differ.
+// What a process has kept of older times it need not read.
+const beforeOrder = 10 * time.Minute
+
 // windows asks every process what it logged and did for an order, and returns where its trace is, if traces are kept elsewhere too.
-func (c *console) windows(ctx context.Context, order, correlation string, s *story) (all []window, traceURL string) {
+func (c *console) windows(ctx context.Context, o *ordersapi.Order, s *story) (all []window, traceURL string) {
+	order, correlation := o.OrderId.String(), o.CorrelationId
+	from := o.PlacedAt.Add(-beforeOrder).UTC().Format(time.RFC3339Nano)
 	processes := c.peers.processes()
 	var mu sync.Mutex
 	found := map[string]entry{} // a process that is named twice tells things once
@@ -225,6 +231,7 @@ func (c *console) windows(ctx context.Context, order, correlation string, s *sto
 			var both sync.WaitGroup
 			for _, by := range []url.Values{{"correlation": {correlation}}, {"text": {order}}} {
 				by.Set("limit", strconv.Itoa(mostEntries))
+				by.Set("from", from)
 				both.Go(func() {
 					var page struct {
 						Service  string  `json:"service"`

@@ -1,15 +1,21 @@
 package console
 
 import (
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/google/uuid"
 	"github.com/orderkeep/orderkeep/internal/node"
 	ordersapi "github.com/orderkeep/orderkeep/orders/v1/rest"
 )
@@ -191,5 +197,33 @@ func TestChartsHaveGapsWhereNothingWasMeasured(t *testing.T) {
 	ch = drawChart("orders", "", "", []string{seriesConfirmed}, points)
 	if path := ch.Series[0].Path; path != "M0.0 58.0h0L150.0 4.0L300.0 58.0" || ch.Series[0].Last != "0" {
 		t.Errorf("orders are drawn as %s, %+v", path, ch)
+	}
+}
+
+// A process need not read what it has kept of the time before an order.
+func TestOnlyWindowsOfAnOrdersTimeAreAskedFor(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var asked []string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, r.URL.Path+"?"+r.URL.RawQuery)
+		io.WriteString(w, `{"service":"orders","entries":[]}`)
+	}))
+	defer s.Close()
+	c, err := newConsole(node.Env{Fronts: map[string]node.Front{"orders": {URL: s.URL, HTTP: s.Client()}}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &ordersapi.Order{OrderId: uuid.MustParse("0198d0c5-7c11-7b4e-9d3a-3f1f6f0c2a55"), CorrelationId: "till-4", PlacedAt: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	c.windows(t.Context(), o, &story{})
+	slices.Sort(asked)
+	want := []string{
+		"/internal/window?correlation=till-4&from=2026-03-01T11%3A50%3A00Z&limit=500",
+		"/internal/window?from=2026-03-01T11%3A50%3A00Z&limit=500&text=0198d0c5-7c11-7b4e-9d3a-3f1f6f0c2a55",
+	}
+	if d := cmp.Diff(want, asked); d != "" {
+		t.Error(d)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -89,10 +90,19 @@ func List(ctx context.Context, url string, s db.Schema) (acts []Act, err error) 
 	return acts, nil
 }
 
-// list reads the last acts, or of the last of them those about one subject.
+// Both read as many rows as they return, the latter by its index.
+const (
+	queryLast = `SELECT id, at, actor, what, subject, reason, correlation_id FROM acts ORDER BY id DESC LIMIT $1`
+	queryOf   = `SELECT id, at, actor, what, subject, reason, correlation_id FROM acts WHERE subject = $2 ORDER BY id DESC LIMIT $1`
+)
+
+// list reads the last acts, oldest first, or the last of those about one subject.
 func list(ctx context.Context, tx *sql.Tx, subject string) (acts []Act, err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT id, at, actor, what, subject, reason, correlation_id FROM (
-		SELECT * FROM acts WHERE $2 = '' OR subject = $2 ORDER BY id DESC LIMIT $1) last ORDER BY id`, most, subject)
+	query, args := queryLast, []any{most}
+	if subject != "" {
+		query, args = queryOf, append(args, subject)
+	}
+	rows, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -106,5 +116,6 @@ func list(ctx context.Context, tx *sql.Tx, subject string) (acts []Act, err erro
 		a.At = time.UnixMicro(at).UTC()
 		acts = append(acts, a)
 	}
+	slices.Reverse(acts)
 	return acts, rows.Err()
 }

@@ -10,7 +10,6 @@
 package window
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -290,18 +289,4 @@ func (w *Window) Close() error {
 		err = w.file.Close()
 	}
 	return errors.Join(err, w.lock.Close())
-}
-
-// lines yields the whole lines of a text; what is after the last newline is torn, or is being written.
-func lines(text []byte) func(yield func(start int, line []byte) bool) {
-	return func(yield func(int, []byte) bool) {
-		at := 0
-		for {
-			n := bytes.IndexByte(text[at:], '\n')
-			if n < 0 || !yield(at, text[at:at+n]) {
-				return
-			}
-			at += n + 1
-		}
-	}
 }
