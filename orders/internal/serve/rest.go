@@ -154,13 +154,14 @@ func (h *REST) ListOrders(ctx context.Context, params rest.ListOrdersParams) (re
 	if err != nil {
 		return nil, err
 	}
-	page := &rest.OrderPage{Orders: []rest.Order{}}
+	page := &rest.OrderPage{}
 	if len(orders) > limit {
 		orders = orders[:limit]
 		page.NextCursor = rest.NewOptString(string(orders[limit-1].ID))
 	}
-	for _, o := range orders {
-		page.Orders = append(page.Orders, asOrder(o))
+	page.Orders = make([]rest.Order, len(orders))
+	for i, o := range orders {
+		page.Orders[i] = asOrder(o)
 	}
 	return page, nil
 }

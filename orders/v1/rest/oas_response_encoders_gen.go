@@ -18,7 +18,8 @@ func encodeCancelOrderResponse(response CancelOrderRes, w http.ResponseWriter) e
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		w.WriteHeader(200)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -70,7 +71,8 @@ func encodeCancelOrderResponse(response CancelOrderRes, w http.ResponseWriter) e
 		}
 		w.WriteHeader(code)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -92,7 +94,8 @@ func encodeDriveOrderResponse(response DriveOrderRes, w http.ResponseWriter) err
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		w.WriteHeader(200)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -144,7 +147,8 @@ func encodeDriveOrderResponse(response DriveOrderRes, w http.ResponseWriter) err
 		}
 		w.WriteHeader(code)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -166,7 +170,8 @@ func encodeFulfilOrderResponse(response FulfilOrderRes, w http.ResponseWriter) e
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		w.WriteHeader(200)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -218,7 +223,8 @@ func encodeFulfilOrderResponse(response FulfilOrderRes, w http.ResponseWriter) e
 		}
 		w.WriteHeader(code)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -240,7 +246,8 @@ func encodeGetOrderResponse(response GetOrderRes, w http.ResponseWriter) error {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		w.WriteHeader(200)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -292,7 +299,8 @@ func encodeGetOrderResponse(response GetOrderRes, w http.ResponseWriter) error {
 		}
 		w.WriteHeader(code)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -314,7 +322,8 @@ func encodeGetOrderTimelineResponse(response GetOrderTimelineRes, w http.Respons
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		w.WriteHeader(200)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -366,7 +375,8 @@ func encodeGetOrderTimelineResponse(response GetOrderTimelineRes, w http.Respons
 		}
 		w.WriteHeader(code)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -388,7 +398,8 @@ func encodeListOrdersResponse(response ListOrdersRes, w http.ResponseWriter) err
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		w.WriteHeader(200)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -440,7 +451,8 @@ func encodeListOrdersResponse(response ListOrdersRes, w http.ResponseWriter) err
 		}
 		w.WriteHeader(code)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -497,7 +509,8 @@ func encodePlaceOrderResponse(response PlaceOrderRes, w http.ResponseWriter) err
 		}
 		w.WriteHeader(201)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -544,7 +557,8 @@ func encodePlaceOrderResponse(response PlaceOrderRes, w http.ResponseWriter) err
 		}
 		w.WriteHeader(202)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -596,7 +610,8 @@ func encodePlaceOrderResponse(response PlaceOrderRes, w http.ResponseWriter) err
 		}
 		w.WriteHeader(code)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -638,7 +653,8 @@ func encodePlacePlainOrderResponse(response PlacePlainOrderRes, w http.ResponseW
 		}
 		w.WriteHeader(201)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -670,7 +686,8 @@ func encodePlacePlainOrderResponse(response PlacePlainOrderRes, w http.ResponseW
 		}
 		w.WriteHeader(202)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -722,7 +739,8 @@ func encodePlacePlainOrderResponse(response PlacePlainOrderRes, w http.ResponseW
 		}
 		w.WriteHeader(code)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -744,7 +762,8 @@ func encodeReturnOrderResponse(response ReturnOrderRes, w http.ResponseWriter) e
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		w.WriteHeader(200)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
@@ -796,7 +815,8 @@ func encodeReturnOrderResponse(response ReturnOrderRes, w http.ResponseWriter) e
 		}
 		w.WriteHeader(code)
 
-		e := new(jx.Encoder)
+		e := jx.GetEncoder()
+		defer jx.PutEncoder(e)
 		response.Response.Encode(e)
 		if _, err := e.WriteTo(w); err != nil {
 			return errors.Wrap(err, "write")
