@@ -66,11 +66,15 @@ func (s *Store) Check(ctx context.Context, lines []stock.Line) ([]stock.Shortage
 // checkPrepared is how many lines most demands have at most; each number of them is a text of its own.
 const checkPrepared = 4
 
+// checkOne is checkQuery of one line, as most are: without the table that the join makes of all that has expired.
+const checkOne = `SELECT s.sku, s.on_hand - s.reserved + coalesce((SELECT CAST(sum(qty) AS BIGINT) FROM holds h
+	WHERE h.expires_at <= $1 AND h.sku = s.sku AND h.location = s.location), 0), s.unlimited FROM stock s WHERE s.location = $2 AND s.sku = $3`
+
 func checkQuery(n int) string {
 	const query = `SELECT s.sku, s.on_hand - s.reserved + coalesce(e.qty, 0), s.unlimited
 		FROM stock s LEFT JOIN ` + expired + ` e ON e.sku = s.sku AND e.location = s.location WHERE s.location = $2 AND s.sku IN (`
 	if n == 1 {
-		return query + `$3)`
+		return checkOne
 	}
 	var b strings.Builder
 	b.WriteString(query)
