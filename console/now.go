@@ -445,7 +445,7 @@ func (c *console) resetBreakers(w http.ResponseWriter, r *http.Request) {
 	var asking sync.WaitGroup
 	for i, p := range processes {
 		asking.Go(func() {
-			bad[i] = p.ask(ctx, http.MethodPost, "/internal/calls/reset", url.Values{"edge": {name}}, nil)
+			bad[i] = p.ask(ctx, http.MethodPost, "/internal/calls/reset", url.Values{"edge": {name}, "actor": {who}, "reason": {r.PostFormValue("reason")}}, nil)
 		})
 	}
 	asking.Wait()
@@ -454,6 +454,5 @@ func (c *console) resetBreakers(w http.ResponseWriter, r *http.Request) {
 		c.troubled(w, r, bad[said])
 		return
 	}
-	c.log.InfoContext(ctx, "a circuit breaker was reset in the console", "edge", name, "actor", who, "reason", r.PostFormValue("reason"))
 	back(w, r, "/console", "reset")
 }

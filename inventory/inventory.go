@@ -71,6 +71,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		Ready:    st.Ready,
 		Lag:      outbox.NewMeter("inventory", st.DB(), env.Metrics).Lag,
 		Backlog:  st.Backlog,
+		Write:    st.Write,
 		Close: func(ctx context.Context) error {
 			stopSweeper()
 			stopInbox()

@@ -83,6 +83,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		Ready:    st.DB().Ping,
 		Lag:      outbox.NewMeter("orders", st.DB(), env.Metrics).Lag,
 		Backlog:  st.Backlog,
+		Write:    st.Write,
 		Close: func(ctx context.Context) error {
 			stop()
 			working.Wait()

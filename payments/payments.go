@@ -76,6 +76,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 		Ready:    func(ctx context.Context) error { return st.DB().Ping(ctx) },
 		Lag:      outbox.NewMeter("payments", st.DB(), env.Metrics).Lag,
 		Backlog:  st.Backlog,
+		Write:    st.Write,
 		Close: func(ctx context.Context) error {
 			stop()
 			working.Wait()

@@ -60,11 +60,8 @@ type callsResetCmd struct {
 }
 
 func (c *callsResetCmd) Run(s *session) error {
-	path := "/internal/calls/reset"
-	if len(c.Edges) > 0 {
-		path += "?" + url.Values{"edge": c.Edges}.Encode()
-	}
-	text, err := s.internal(http.MethodPost, path)
+	who := url.Values{"edge": c.Edges, "actor": {operator()}, "reason": {"orderkeep calls reset"}}
+	text, err := s.internal(http.MethodPost, "/internal/calls/reset?"+who.Encode())
 	if err != nil {
 		return err
 	}

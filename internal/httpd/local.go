@@ -8,12 +8,17 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/orderkeep/orderkeep/internal/call"
 	"github.com/orderkeep/orderkeep/internal/fault"
 )
 
-var errNotLocal = fault.New(fault.Denied, "not_local", "")
+var (
+	errNotLocal = fault.New(fault.Denied, "not_local", "")
+	errActor    = fault.New(fault.Invalid, "invalid_actor", "An actor has %d characters at most, and a reason %d. Nothing was reset.", maxActor, maxReason)
+	errNotNoted = fault.New(fault.Unavailable, "not_noted", "The breakers are reset, but it could not be written to the trail who did it. Reset them again once the database is back, if it is to stand there.")
+)
 
 // marks are what a proxy says of whom it asks for.
 var marks = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via"}
@@ -81,12 +86,11 @@ func (s *Server) calls(w http.ResponseWriter, r *http.Request, path string) {
 	}
 	var answer any
 	if method == http.MethodPost {
-		reset, err := s.o.Calls.Reset(r.URL.Query()["edge"]...)
+		reset, err := s.reset(r)
 		if err != nil {
 			WriteProblem(w, r, err)
 			return
 		}
-		s.o.Log.InfoContext(r.Context(), "circuit breakers reset by hand", "edges", reset)
 		answer = map[string][]string{"reset": reset}
 	} else {
 		answer = map[string][]call.State{"calls": append([]call.State{}, s.o.Calls.States()...)}
@@ -98,4 +102,31 @@ func (s *Server) calls(w http.ResponseWriter, r *http.Request, path string) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	write(w, http.StatusOK, "application/json", text)
+}
+
+// Bounds of who somebody is and why they do something, in characters: those of the contracts.
+const (
+	maxActor  = 128
+	maxReason = 1024
+)
+
+// reset resets breakers, and notes who does it if they say so.
+func (s *Server) reset(r *http.Request) ([]string, error) {
+	q := r.URL.Query()
+	actor, reason := q.Get("actor"), q.Get("reason")
+	if utf8.RuneCountInString(actor) > maxActor || utf8.RuneCountInString(reason) > maxReason {
+		return nil, errActor
+	}
+	reset, err := s.o.Calls.Reset(q["edge"]...)
+	if err != nil {
+		return nil, err
+	}
+	s.o.Log.InfoContext(r.Context(), "circuit breakers reset by hand", "edges", reset)
+	if actor == "" || s.o.Note == nil {
+		return reset, nil
+	}
+	if err := s.o.Note(r.Context(), actor, reason, strings.Join(q["edge"], " ")); err != nil {
+		return nil, errNotNoted.Because(err)
+	}
+	return reset, nil
 }

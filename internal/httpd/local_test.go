@@ -1,6 +1,7 @@
 package httpd_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -96,6 +97,11 @@ func TestMetricsAreForTheNetworksThatAreNamed(t *testing.T) {
 // sick is a server that calls Inventory, which fails until the breaker opens.
 func sick(t *testing.T) *httpd.Server {
 	t.Helper()
+	return httpd.New(httpd.Options{Calls: sickCalls(t)})
+}
+
+func sickCalls(t *testing.T) *call.Edges {
+	t.Helper()
 	edges := call.NewEdges(call.Policies(), slog.New(slog.DiscardHandler), nil)
 	inventory := edges.Target("inventory").Client(down{})
 	for range 10 {
@@ -108,7 +114,7 @@ func sick(t *testing.T) *httpd.Server {
 			t.Fatal("a wire that is down answers")
 		}
 	}
-	return httpd.New(httpd.Options{Calls: edges})
+	return edges
 }
 
 type down struct{}
@@ -175,6 +181,47 @@ func TestCallsAreShownAndReset(t *testing.T) {
 		if w, _ := do(s, here.request(method, path)); w.Code != http.StatusMethodNotAllowed {
 			t.Errorf("%s %s: %d", method, path, w.Code)
 		}
+	}
+}
+
+func TestWhoResetsACallIsNoted(t *testing.T) {
+	t.Parallel()
+	const all = "/internal/calls/reset"
+	long := func(n int) string { return strings.Repeat("%C3%A9", n) }
+	for name, c := range map[string]struct {
+		path, code, noted string
+		away, closed      bool
+	}{
+		"somebody":                     {all + "?edge=inventory&actor=ada&reason=it+is+back", "", "ada|it is back|inventory", false, true},
+		"all":                          {all + "?actor=ada", "", "ada||", false, true},
+		"nobody says who":              {all + "?edge=inventory&reason=it+is+back", "", "", false, true},
+		"what is not there":            {all + "?edge=nowhere&actor=ada", "unknown_edge", "", false, false},
+		"a name as long as can be":     {all + "?actor=" + long(128), "", strings.Repeat("é", 128) + "||", false, true},
+		"a longer one":                 {all + "?actor=" + long(129), "invalid_actor", "", false, false},
+		"a longer reason":              {all + "?actor=ada&reason=" + long(1025), "invalid_actor", "", false, false},
+		"while the database is away":   {all + "?actor=ada", "not_noted", "ada||", true, true},
+		"without a name, and it is so": {all, "", "", true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			calls, noted := sickCalls(t), ""
+			s := httpd.New(httpd.Options{Calls: calls, Note: func(_ context.Context, actor, reason, calls string) error {
+				noted = actor + "|" + reason + "|" + calls
+				if c.away {
+					return errors.New("away")
+				}
+				return nil
+			}})
+			w, p := do(s, neighbours["this machine"].request(http.MethodPost, c.path))
+			if p.Error != c.code || noted != c.noted {
+				t.Errorf("%d %s, noted %q; want %q and %q", w.Code, w.Body, noted, c.code, c.noted)
+			}
+			for _, at := range calls.States() {
+				if at.Edge == "inventory/POST /reserve" && (at.Breaker == "closed") != c.closed {
+					t.Errorf("the breaker is %s; want it closed: %t", at.Breaker, c.closed)
+				}
+			}
+		})
 	}
 }
 

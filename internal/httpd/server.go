@@ -39,6 +39,8 @@ type Options struct {
 	// Calls are the guarded calls of the process: /readyz shows those whose breaker is not closed, /internal/calls shows
 	// all and lets them be reset.
 	Calls *call.Edges
+	// Note writes into a trail who has reset which calls, and why; nil does not.
+	Note func(ctx context.Context, actor, reason, calls string) error
 	// Metrics are what GET /metrics answers. Nil is as good as none of ours.
 	Metrics *telemetry.Metrics
 	// MetricsFrom are the networks, besides this machine, that may read them.

@@ -86,6 +86,8 @@ type Service struct {
 	Ready func(context.Context) error
 	// Backlog is how long a write would wait for its transaction; nil for a context that has no queue.
 	Backlog func() time.Duration
+	// Write runs f in a transaction of the context's database; nil for a context that has none.
+	Write outbox.Writer
 	// Lag says how far behind its events are; nil for a context that has none.
 	Lag func(context.Context) (outbox.Lag, error)
 	// Close finishes what is in flight and closes the database. The edges have stopped taking requests before it.

@@ -14,9 +14,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/httpd"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"github.com/orderkeep/orderkeep/internal/telemetry/window"
+	"github.com/orderkeep/orderkeep/internal/trail"
 )
 
 // Run opens the contexts, joins and serves them, and drains them when ctx ends or the process gets SIGINT or SIGTERM; a
@@ -170,13 +172,25 @@ func (n *node) server() *httpd.Server {
 		}
 	}
 	return httpd.New(httpd.Options{
-		Routes: routes, Tracers: tracers, Contracts: contracts, Ready: n.condition, Calls: n.calls, Log: n.log,
+		Routes: routes, Tracers: tracers, Contracts: contracts, Ready: n.condition, Calls: n.calls, Note: n.note, Log: n.log,
 		Metrics: n.metrics, MetricsFrom: n.cfg.MetricsFrom, Window: n.window, WindowFrom: n.cfg.WindowFrom, Service: strings.Join(names(n.contexts), "+"), TraceURL: n.cfg.TraceURL,
 		Rate: n.rate, Clients: httpd.Clients{Proxies: n.cfg.Proxies, Header: n.cfg.ClientHeader},
 		BodyLimit: int64(n.cfg.BodyLimit), ReadTimeout: n.cfg.ReadTimeout,
 		// A shop's whole catalogue: 256 MiB is millions of rows, and ten minutes take it over a slow line.
 		Large: map[string]httpd.Large{"POST /v1/stock.csv": {BodyLimit: 256 << 20, ReadTimeout: 10 * time.Minute}},
 	})
+}
+
+// note writes into the trail that somebody has reset breakers of this process. Breakers are no context's; the trail is that of the first which
+// has one.
+func (n *node) note(ctx context.Context, actor, reason, calls string) error {
+	for _, s := range n.services {
+		if write := s.service.Write; write != nil {
+			ctx = trail.By(ctx, trail.ResetBreaker, actor, reason)
+			return write(ctx, func(tx *db.Tx) error { return trail.Append(ctx, tx, calls) })
+		}
+	}
+	return nil
 }
 
 // listen opens the address that a flag names; its errors say what to do.

@@ -30,6 +30,7 @@ const (
 	ReturnOrder  What = "return_order"  // the order
 	AdjustStock  What = "adjust_stock"  // the SKU
 	ImportStock  What = "import_stock"  // of many SKUs: no subject
+	ResetBreaker What = "reset_breaker" // the calls, as they were named; all of the process: no subject
 )
 
 // Act is one thing that somebody did.
