@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -132,6 +133,9 @@ var badRequests = map[string]bad{
 	"a bad Last-Event-ID":       {method: "GET", path: "/v1/events", header: []string{"Accept", "text/event-stream", "Last-Event-Id", "-1"}, status: 400, code: "invalid_cursor", says: "Start without one"},
 }
 
+// cardDigits are half of the test card's number: four of its digits occur in a correlation id by chance.
+var cardDigits = regexp.MustCompile(`4242[ -]?4242`)
+
 func TestBadRequestsAreAnsweredClearlyAndLeaveNothingBehind(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -155,7 +159,7 @@ func TestBadRequestsAreAnsweredClearlyAndLeaveNothingBehind(t *testing.T) {
 				if len(a.raw) > 1000 {
 					t.Errorf("the answer has %d bytes", len(a.raw))
 				}
-				if strings.Contains(a.raw, "4242") {
+				if cardDigits.MatchString(a.raw) {
 					t.Errorf("the answer repeats a card number: %s", a.raw)
 				}
 				if allow := a.header.Get("Allow"); (r.status == 405) != (allow != "") {
@@ -173,7 +177,7 @@ func TestBadRequestsAreAnsweredClearlyAndLeaveNothingBehind(t *testing.T) {
 			t.Errorf("units are held: %v", b.shelf.held)
 		}
 	})
-	if log := b.log.String(); strings.Contains(log, "4242") || strings.Contains(log, "level=ERROR") {
+	if log := b.log.String(); cardDigits.MatchString(log) || strings.Contains(log, "level=ERROR") {
 		t.Errorf("log:\n%s", log)
 	}
 }
