@@ -48,7 +48,10 @@ func TestMakeDevRunsTheServicesUntilItIsEnded(t *testing.T) {
 	d.edit(t, "cmd/payments/main.go", "os.Args", "so.Args")
 	stage.Eventually(t, "a build fails and says why", func() bool { return d.says("build", "undefined: so") == 1 })
 	want(t, s.place(t, "", paid(visa, one)), http.StatusCreated, "") // by the Payments that was there
+	built := d.says("build", "ended with status 0")
 	d.edit(t, "cmd/payments/main.go", "so.Args", "os.Args")
+	// A build that begins while all of it ends would go on by itself, for as long as it takes.
+	stage.Eventually(t, "it is built again", func() bool { return d.says("build", "ended with status 0") > built })
 
 	// What a terminal does on Ctrl-C.
 	d.ends(t, func() error { return syscall.Kill(-d.cmd.Process.Pid, syscall.SIGINT) })
