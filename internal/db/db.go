@@ -42,6 +42,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/telemetry"
@@ -68,6 +69,8 @@ type DB struct {
 	closed   chan struct{}
 
 	prepared prepared // on read
+
+	commits atomic.Uint64 // begun and ended: odd while one is under way
 
 	context string            // whose database it is
 	tracer  *telemetry.Tracer // of the context that Open was called with
@@ -150,6 +153,13 @@ func (d *DB) Close() error {
 // Exclusive reports that no other process can have this database open for writing, so that a lease found in it
 // at start is a dead process's.
 func (d *DB) Exclusive() bool { return d.engine.exclusive() }
+
+// Mark names the state that readers see now: what was read since Mark returned it holds for as long as Mark returns it again. There is none while
+// a commit is under way, whose readers may see the one or the other, nor where other processes write too.
+func (d *DB) Mark() (mark uint64, ok bool) {
+	mark = d.commits.Load()
+	return mark, mark%2 == 0 && d.engine.exclusive()
+}
 
 // Ping fails if the database cannot be read.
 func (d *DB) Ping(ctx context.Context) error { return d.explain(d.read.PingContext(ctx)) }

@@ -150,12 +150,14 @@ func (e *sqliteEngine) exec(t *Tx, query string, args []any) (changed int64, err
 	return changed, err
 }
 
-func (e *sqliteEngine) write(_ *DB, t *Tx, f func(*Tx) error) error {
+func (e *sqliteEngine) write(d *DB, t *Tx, f func(*Tx) error) error {
 	if _, err := t.Exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
 	err := guarded(t, f)
 	if err == nil {
+		d.commits.Add(1)
+		defer d.commits.Add(1)
 		_, err = t.Exec("COMMIT")
 	}
 	if err != nil {

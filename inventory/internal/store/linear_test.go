@@ -33,7 +33,7 @@ func wanted(slot int) int64 { return int64(1 + slot%3) }
 
 // asked is one command, or a look.
 type asked struct {
-	op    string // reserve, release, commit, adjust, set, read
+	op    string // reserve, release, commit, adjust, set, read, check
 	sku   string
 	slot  int
 	delta int64 // of adjust
@@ -96,6 +96,11 @@ func (l level) next(a asked) (level, got) {
 		}
 		*s = stock.Committed
 		return l, got{}
+	case "check":
+		if l.onHand-l.reserved < n {
+			return l, got{state: stock.Refused}
+		}
+		return l, got{state: stock.Reserved}
 	case "adjust":
 		if a.delta < 0 && l.onHand-l.reserved+a.delta < 0 {
 			return l, got{code: stock.ErrInsufficient.Code}
@@ -146,10 +151,10 @@ func record(t *testing.T, fronts []shelves, n int) []porcupine.Operation {
 		wg.Go(func() {
 			var saw int64
 			for i := range n {
-				a := asked{op: []string{"reserve", "reserve", "reserve", "release", "commit", "adjust", "set", "read", "read"}[r.IntN(9)], sku: []string{"BOOK", "PEN"}[r.IntN(2)]}
+				a := asked{op: []string{"reserve", "reserve", "reserve", "release", "commit", "adjust", "set", "read", "read", "check", "check"}[r.IntN(11)], sku: []string{"BOOK", "PEN"}[r.IntN(2)]}
 				// Slots come into use as the history goes on, so that there is always something new to reserve.
 				switch a.op {
-				case "reserve", "release", "commit":
+				case "reserve", "release", "commit", "check":
 					a.slot = min(slots-1, r.IntN(2+i*slots/n+1))
 				case "adjust":
 					a.delta = []int64{-1, 1}[r.IntN(2)]
@@ -218,6 +223,13 @@ func (r real) do(ctx context.Context, a asked) (got, error) {
 		item = done.Item
 	case "read":
 		item, err = r.Item(ctx, a.sku)
+	case "check":
+		var short []stock.Shortage
+		short, err = r.Check(ctx, []stock.Line{{SKU: a.sku, Qty: wanted(a.slot)}})
+		g.state = stock.Reserved // is what it would be
+		if len(short) > 0 {
+			g.state = stock.Refused
+		}
 	}
 	var f *fault.Error
 	if errors.As(err, &f) && f.Kind != fault.Unavailable {

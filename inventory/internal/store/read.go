@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
@@ -14,79 +12,6 @@ import (
 // expired is what each shelf has in holds whose time is up at $1 and that nobody has released yet: on the shelf they are still reserved, and
 // to a reader they are available.
 const expired = `(SELECT sku, location, CAST(sum(qty) AS BIGINT) AS qty FROM holds WHERE expires_at <= $1 GROUP BY sku, location)`
-
-// Check says which of the lines, as stock.Sum returns them, could not be reserved at this instant. It writes nothing
-// and promises nothing.
-func (s *Store) Check(ctx context.Context, lines []stock.Line) ([]stock.Shortage, error) {
-	args := make([]any, 0, len(lines)+2)
-	args = append(args, s.now().UnixMicro(), stock.Default)
-	for _, l := range lines {
-		args = append(args, l.SKU)
-	}
-	// A context that can end would cost the driver a goroutine for a query of some microseconds.
-	ctx = context.WithoutCancel(ctx)
-	query := s.db.Query
-	if len(lines) <= checkPrepared {
-		query = s.db.Prepared
-	}
-	rows, err := query(ctx, checkQuery(len(lines)), args...)
-	if err != nil {
-		return nil, wrap("check stock", err)
-	}
-	defer rows.Close()
-	type level struct {
-		available int64
-		unlimited bool
-	}
-	found := make(map[string]level, len(lines))
-	for rows.Next() {
-		var sku string
-		var l level
-		if err := rows.Scan(&sku, &l.available, &l.unlimited); err != nil {
-			return nil, wrap("check stock", err)
-		}
-		found[sku] = l
-	}
-	if err := rows.Err(); err != nil {
-		return nil, wrap("check stock", err)
-	}
-	var short []stock.Shortage
-	for _, l := range lines {
-		have, ok := found[l.SKU]
-		switch {
-		case !ok:
-			short = append(short, stock.Shortage{SKU: l.SKU, Requested: l.Qty, Unknown: true})
-		case !have.unlimited && have.available < l.Qty:
-			short = append(short, stock.Shortage{SKU: l.SKU, Requested: l.Qty, Available: have.available})
-		}
-	}
-	return short, nil
-}
-
-// checkPrepared is how many lines most demands have at most; each number of them is a text of its own.
-const checkPrepared = 4
-
-// checkOne is checkQuery of one line, as most are: without the table that the join makes of all that has expired.
-const checkOne = `SELECT s.sku, s.on_hand - s.reserved + coalesce((SELECT CAST(sum(qty) AS BIGINT) FROM holds h
-	WHERE h.expires_at <= $1 AND h.sku = s.sku AND h.location = s.location), 0), s.unlimited FROM stock s WHERE s.location = $2 AND s.sku = $3`
-
-func checkQuery(n int) string {
-	const query = `SELECT s.sku, s.on_hand - s.reserved + coalesce(e.qty, 0), s.unlimited
-		FROM stock s LEFT JOIN ` + expired + ` e ON e.sku = s.sku AND e.location = s.location WHERE s.location = $2 AND s.sku IN (`
-	if n == 1 {
-		return checkOne
-	}
-	var b strings.Builder
-	b.WriteString(query)
-	for i := range n {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		fmt.Fprintf(&b, "$%d", i+3)
-	}
-	b.WriteByte(')')
-	return b.String()
-}
 
 // Item returns an item with its stock, or stock.ErrNotFound.
 func (s *Store) Item(ctx context.Context, sku string) (stock.Item, error) {

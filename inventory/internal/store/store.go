@@ -53,6 +53,8 @@ type Store struct {
 	now   func() time.Time
 	wake  func()
 
+	checked checked
+
 	held, short *telemetry.Counter // reservations
 
 	maxImport int64 // bytes; a test's is smaller
