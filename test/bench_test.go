@@ -2,11 +2,14 @@ package test
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/orderkeep/orderkeep/test/stage"
 )
@@ -118,11 +121,13 @@ func TestBenchSweepsAndDrawsIt(t *testing.T) {
 func TestBenchLeavesServersAloneThatAreNotForTests(t *testing.T) {
 	t.Parallel()
 	s := oneProcess(t, 1)
-	for _, args := range [][]string{{"bench", "--duration", "200ms"}, {"bench", "load", "--orders", "10"}} {
-		out, log, code := s.cli(t, "", args...)
-		if code != 2 || out != "" || !strings.Contains(log, "does not say that it is for tests") || !strings.Contains(log, "--yes") {
-			t.Errorf("%v exits with %d: %s%s", args, code, out, log)
-		}
+	out, log, code := s.cli(t, "", "bench", "--duration", "200ms")
+	if code != 2 || out != "" || !strings.Contains(log, "does not say that it is for tests") || !strings.Contains(log, "--yes") {
+		t.Errorf("bench exits with %d: %s%s", code, out, log)
+	}
+	out, log, code = s.cli(t, "", "bench", "load", "--orders", "10")
+	if code != 1 || out != "" || !strings.Contains(log, "in use by process") || !strings.Contains(log, "--data") {
+		t.Errorf("bench load exits with %d: %s%s", code, out, log)
 	}
 	if out, _, _ := s.cli(t, "", "stock", "export"); strings.Contains(out, "BENCH") || strings.Contains(out, "LOAD") {
 		t.Errorf("it stocked its SKUs all the same:\n%s", out)
@@ -144,23 +149,83 @@ func TestBenchFindsInventoryElsewhere(t *testing.T) {
 	s.close(t)
 }
 
+// loaded fails the test unless that many orders of two lines are there, each once and confirmed, and nothing is left to do.
+func (s *shop) loaded(t *testing.T, orders int64) {
+	t.Helper()
+	a := s.audited(t)
+	o, i := a.Counts["orders"], a.Counts["inventory"]
+	if !a.OK || len(a.OnItsWay) > 0 || o["confirmed"] != orders || o["rejected"]+o["pending"] != 0 || i["items"] != 70 || i["reserved"] != 2*orders {
+		t.Errorf("%+v: want %d confirmed orders and no other, 70 items, %d units reserved, and nothing on its way", a, orders, 2*orders)
+	}
+}
+
+// loading is the command line of a load.
+func loading(orders string) []string {
+	return []string{"bench", "load", "--orders", orders, "--skus", "70", "--lines", "2"}
+}
+
+func (s *shop) load(t *testing.T, orders string) {
+	t.Helper()
+	if out, log, code := s.cli(t, "", loading(orders)...); code != 0 || !strings.Contains(out, "orders and 70 SKUs are there") || log != "" {
+		t.Fatalf("load of %s exits with %d: %s%s", orders, code, out, log)
+	}
+}
+
 func TestLoadGoesOnWhereItEnded(t *testing.T) {
 	t.Parallel()
-	s := forTests(t)
+	s := newShop(t)
+	s.add(stage.Launch{Path: program, Args: s.serve("--for-tests")}, "orders", "inventory", "payments")
 	for _, orders := range []string{"300", "1000", "1000"} {
-		if out, log, code := s.cli(t, "", "bench", "load", "--orders", orders, "--skus", "70", "--lines", "2"); code != 0 || !strings.Contains(out, "orders and 70 SKUs are there") {
-			t.Fatalf("load of %s exits with %d: %s%s", orders, code, out, log)
+		s.load(t, orders)
+	}
+	s.loaded(t, 1000)
+	// A server goes on with it.
+	s.start(t)
+	if b := s.bench(t, "--duration", "200ms", "--warmup", "0s", "--skus", "5", "--verify"); !b.Stock.OK || !b.Verify.OK {
+		t.Errorf("%+v", b)
+	}
+	s.close(t)
+}
+
+// A load is killed at any instant, again and again, and then let to its end.
+func TestLoadGoesOnAfterKills(t *testing.T) {
+	t.Parallel()
+	const orders, kills = 8000, 5
+	s := newShop(t)
+	s.add(stage.Launch{Path: program, Args: s.serve()}, "orders", "inventory", "payments")
+	s.load(t, "40")
+	amid := 0
+	for round := range kills {
+		p := stage.Spawn(t, stage.Launch{Path: program, Args: loading(strconv.Itoa(orders)), Env: []string{"ORDERKEEP_DATA=" + s.data}})
+		select {
+		case <-time.After(time.Duration(rand.Int64N(int64(round+1) * int64(250*time.Millisecond)))): // later and later, for a slow machine
+		case <-p.Ended:
+		}
+		p.Kill()
+		a := s.audited(t)
+		for _, v := range a.Violations {
+			if v.Rule != "pending_order_is_driven" { // nobody drives one that an earlier kill has left: the next load does
+				t.Fatalf("kill %d: verify finds %v", round, v)
+			}
+		}
+		if n := a.Counts["orders"]["confirmed"]; n > 40 && n < orders {
+			amid++
 		}
 	}
-	out, log, code := s.cli(t, "", "verify", "--json")
-	var v struct {
-		Counts map[string]map[string]int64 `json:"counts"`
+	if amid == 0 {
+		t.Error("no kill came amid the orders: the test does not test what it says")
 	}
-	if err := json.Unmarshal([]byte(out), &v); code != 0 || err != nil {
-		t.Fatalf("verify exits with %d, %v: %s", code, err, log)
-	}
-	if o, i := v.Counts["orders"], v.Counts["inventory"]; o["confirmed"] != 1000 || i["items"] != 70 || i["reserved"] != 2000 {
-		t.Errorf("orders %v, inventory %v: want 1,000 confirmed, 70 items, 2,000 units reserved", o, i)
-	}
+	s.load(t, strconv.Itoa(orders))
+	s.loaded(t, orders)
+}
+
+// On a server the databases are not one process's own: others go on beside the load.
+func TestLoadFillsPostgreSQLBesideAServer(t *testing.T) {
+	t.Parallel()
+	s := replicated(t, 1)
+	s.start(t)
+	s.load(t, "700")
+	s.settles(t)
+	s.loaded(t, 700)
 	s.close(t)
 }

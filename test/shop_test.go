@@ -178,6 +178,7 @@ func (s *shop) verify(t testing.TB) {
 // audit is what verify --json prints, as far as the tests read it.
 type audit struct {
 	OK       bool
+	Counts   map[string]map[string]int64
 	OnItsWay []struct {
 		Rule, Oldest string
 		Count        int

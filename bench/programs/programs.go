@@ -4,6 +4,7 @@ package programs
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -133,15 +134,21 @@ func (p *Program) CPU() time.Duration {
 // ticks a second are what Linux counts times of programs in, on every architecture that Go has.
 const ticks = 100
 
-// Verify proves the promises on what a run has left, and returns the last line of what it says.
-func Verify(settings []string, program, data string) (string, error) {
-	c := exec.Command(program, "verify", "--data", data)
+// Output runs a program of Orderkeep to its end, and returns what it prints. Its error has that too.
+func Output(ctx context.Context, settings []string, program string, args ...string) ([]byte, error) {
+	c := exec.CommandContext(ctx, program, args...)
 	c.Env = append(slices.DeleteFunc(os.Environ(), ours), settings...)
 	c.Stderr = os.Stderr
 	out, err := c.Output()
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	if err != nil {
-		err = fmt.Errorf("verify %s: %w\n%s", data, err, out)
+		err = fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
 	}
+	return out, err
+}
+
+// Verify proves the promises on what a run has left, and returns the last line of what it says.
+func Verify(settings []string, program, data string) (string, error) {
+	out, err := Output(context.Background(), settings, program, "verify", "--data", data)
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	return lines[len(lines)-1], err
 }

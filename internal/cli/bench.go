@@ -21,7 +21,7 @@ import (
 
 type benchCmd struct {
 	Run  benchRunCmd  `cmd:"" default:"withargs" help:"Measure how many orders a server takes, and how fast it answers them. This is what happens without a word."`
-	Load benchLoadCmd `cmd:"" help:"Fill a server with orders and SKUs, to measure how it bears them. What is there already is not done twice."`
+	Load benchLoadCmd `cmd:"" help:"Fill databases that no server has open with orders and SKUs, to measure how they are borne. What is there already is not done twice."`
 }
 
 // leave is what keeps a bench from a shop's data.

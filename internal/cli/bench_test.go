@@ -1,12 +1,17 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"math"
 	"strings"
 	"testing"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
+	"github.com/orderkeep/orderkeep/internal/node"
+	ordersv1 "github.com/orderkeep/orderkeep/orders/v1"
+	ordersapi "github.com/orderkeep/orderkeep/orders/v1/rest"
+	"google.golang.org/grpc"
 )
 
 // The shares of a mix are those asked for, also within the few orders of a short run, and do not depend on each other.
@@ -52,18 +57,54 @@ func TestMixKeepsItsShares(t *testing.T) {
 	}
 }
 
+// contexts are the shop in the process of a command.
+func (s *shop) contexts(t *testing.T) []node.Context {
+	return []node.Context{{Name: "orders", Contract: ordersv1.OpenAPI, Open: func(context.Context, node.Env) (*node.Service, error) {
+		return &node.Service{
+			Routes:   s.routes(t),
+			Register: func(r grpc.ServiceRegistrar) { ordersv1.RegisterOrdersServiceServer(r, ordersLine{shop: s}) },
+			Close:    func(context.Context) error { return nil },
+		}, nil
+	}}}
+}
+
+// ordersLine is the shop as Orders over gRPC.
+type ordersLine struct {
+	ordersv1.UnimplementedOrdersServiceServer
+	shop *shop
+}
+
+func (l ordersLine) PlaceOrder(ctx context.Context, req *ordersv1.PlaceOrderRequest) (*ordersv1.PlaceOrderResponse, error) {
+	asked := &ordersapi.NewOrder{Customer: ordersapi.NewOptString(req.Customer)}
+	for _, x := range req.Lines {
+		asked.Items = append(asked.Items, ordersapi.NewOrderItem{Sku: x.Sku, Qty: x.Qty})
+	}
+	res, err := (&ordersDesk{shop: l.shop}).PlaceOrder(ctx, asked, ordersapi.PlaceOrderParams{IdempotencyKey: ordersapi.NewOptString(req.IdempotencyKey)})
+	if err != nil {
+		return nil, err
+	}
+	o := &ordersv1.Order{Status: ordersv1.OrderStatus_ORDER_STATUS_CONFIRMED}
+	if accepted, ok := res.(*ordersapi.PlaceOrderAccepted); ok {
+		o.Status = ordersv1.OrderStatus_ORDER_STATUS_PENDING
+		if _, err := (&ordersDesk{shop: l.shop}).GetOrder(ctx, ordersapi.GetOrderParams{OrderId: accepted.Response.OrderId}); err != nil { // a look, by which the shop counts
+			return nil, err
+		}
+	}
+	return &ordersv1.PlaceOrderResponse{Order: o}, nil
+}
+
 // A load that is repeated finds what is there, block by block, and places no order twice.
 func TestLoadRepeatsOneBlockAtMost(t *testing.T) {
 	t.Parallel()
 	shop := newShop()
-	url := shop.serve(t)
+	contexts, data := shop.contexts(t), t.TempDir()
 	for _, c := range []struct{ orders, from, sent int64 }{
-		{2*block + 40, 0, 2*block + 40},
-		{2*block + 90, 2 * block, 90},
-		{block, 0, block}, // fewer than there are: the last block of those is repeated, and it is the first
+		{block + 40, 0, block + 40},
+		{block + 90, block, 90},
+		{500, 0, 500}, // fewer than there are: the last block of those is repeated, and it is the first
 	} {
 		before := len(shop.requests)
-		r := do(t, nil, "", "bench", "load", "--json", "--url", url, "--yes", "--skus", "7", "--orders", commasOff(c.orders))
+		r := do(t, contexts, "", "bench", "load", "--json", "--data", data, "--skus", "7", "--orders", commasOff(c.orders))
 		var got loadResult
 		if err := json.Unmarshal([]byte(r.out), &got); r.code != exitOK || err != nil {
 			t.Fatalf("%+v, %v", r, err)
@@ -72,16 +113,16 @@ func TestLoadRepeatsOneBlockAtMost(t *testing.T) {
 			t.Errorf("%d orders: went on at %d with %d requests, want %d and %d", c.orders, got.From, len(shop.requests)-before, c.from, c.sent)
 		}
 	}
-	if len(shop.orders) != 2*block+90 {
+	if len(shop.orders) != block+90 {
 		t.Errorf("%d orders are there", len(shop.orders))
 	}
 }
 
-// What a server that is full turns away is sent again, under its key, until it is there.
+// What is turned away is sent again, under its key, and what is pending is asked for, until it is there.
 func TestLoadSendsAgainWhatWasTurnedAway(t *testing.T) {
 	t.Parallel()
 	shop := newShop()
-	url := shop.serve(t)
+	contexts, data := shop.contexts(t), t.TempDir()
 	turned := map[string]bool{}
 	shop.fail = func(key string) error {
 		if n := strings.TrimPrefix(key, "load-"); strings.HasSuffix(n, "7") && !turned[key] {
@@ -90,16 +131,47 @@ func TestLoadSendsAgainWhatWasTurnedAway(t *testing.T) {
 		}
 		return nil
 	}
-	r := do(t, nil, "", "bench", "load", "--url", url, "--yes", "--skus", "7", "--orders", "100")
+	shop.pending["load-000000005"] = 2
+	r := do(t, contexts, "", "bench", "load", "--data", data, "--skus", "7", "--orders", "100")
 	if r.code != exitOK || len(turned) != 10 || len(shop.orders) != 100 {
 		t.Errorf("%+v: %d turned away, %d orders are there", r, len(turned), len(shop.orders))
 	}
-	shop.fail = func(string) error {
-		return fault.New(fault.Invalid, "idempotency_key_reused", "Another order has this key.") // a load with other lines than the one before
+	if o := shop.stored["load-000000005"].order; o.Status != ordersapi.OrderStatusConfirmed {
+		t.Errorf("the load ended while an order was %s", o.Status)
 	}
-	r = do(t, nil, "", "bench", "load", "--url", url, "--yes", "--skus", "7", "--orders", "101")
-	if r.code != exitFailed || !strings.Contains(r.errout, "an order was refused") || !strings.Contains(r.errout, "idempotency_key_reused") {
+	shop.fail = func(string) error {
+		return fault.New(fault.Conflict, "idempotency_key_reused", "Another order has this key.") // a load with other lines than the one before
+	}
+	r = do(t, contexts, "", "bench", "load", "--data", data, "--skus", "7", "--orders", "101")
+	if r.code != exitFailed || !strings.Contains(r.errout, "was refused") || !strings.Contains(r.errout, "idempotency_key_reused") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// A shop's own databases would keep the orders of a load for ever.
+func TestLoadLeavesAShopAlone(t *testing.T) {
+	t.Parallel()
+	for name, stock := range map[string]bool{"stock": true, "orders": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			shop := newShop()
+			if shop.add("BOOK", "A book", 10, true); !stock {
+				r := do(t, nil, "", "order", "place", "--url", shop.serve(t), "--item", "BOOK=1")
+				delete(shop.items, "BOOK")
+				if r.code != exitOK {
+					t.Fatalf("%+v", r)
+				}
+			}
+			before := len(shop.orders)
+			load := []string{"bench", "load", "--data", t.TempDir(), "--skus", "7", "--orders", "10"}
+			r := do(t, shop.contexts(t), "", load...)
+			if r.code != exitUsage || !strings.Contains(r.errout, "no load has put there") || !strings.Contains(r.errout, "--yes") || len(shop.orders) != before {
+				t.Errorf("%+v, and %d orders, want %d", r, len(shop.orders), before)
+			}
+			if r := do(t, shop.contexts(t), "", append(load, "--yes")...); r.code != exitOK || len(shop.orders) != before+10 {
+				t.Errorf("with --yes: %+v, and %d orders", r, len(shop.orders))
+			}
+		})
 	}
 }
 

@@ -101,7 +101,7 @@ func TestServerThatIsNotThereIsOneClearLine(t *testing.T) {
 	for _, args := range []string{
 		"order get " + first, "order list", "order cancel " + first, "order timeline " + first, "order place --item A=1",
 		"stock get A", "stock list", "stock export", "stock import -", "stock adjust A --delta 1 --reason r", "replay -",
-		"bench", "bench load",
+		"bench",
 	} {
 		t.Run(args, func(t *testing.T) {
 			t.Parallel()

@@ -51,10 +51,16 @@ func (s *session) client(idle int, files bool) (*client, error) {
 	transport.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = idle, idle
 	transport.ResponseHeaderTimeout = streamTimeout
-	c := &client{url: base, http: &http.Client{Transport: wire{transport}}}
-	if !files {
+	c, err := clientOver(base, transport)
+	if err == nil && !files {
 		c.http.Timeout = answerTimeout
 	}
+	return c, err
+}
+
+// clientOver returns the client of the server at a URL that transport reaches.
+func clientOver(url string, transport http.RoundTripper) (*client, error) {
+	c := &client{url: url, http: &http.Client{Transport: wire{transport}}}
 	var err error
 	if c.orders, err = ordersapi.NewClient(c.url, ordersapi.WithClient(c.http)); err != nil {
 		return nil, err

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/orderkeep/orderkeep/internal/audit"
 	"github.com/orderkeep/orderkeep/internal/cli/demo"
@@ -43,8 +42,8 @@ func (c *demoCmd) Run(s *session) (err error) {
 		}
 		defer os.RemoveAll(data)
 	}
-	// The defaults of serve, but nothing of the environment: a demo must never touch a shop's databases.
-	cfg := node.Config{Listen: c.Listen, Data: data, BodyLimit: 1 << 20, ReadTimeout: 30 * time.Second, DrainTimeout: 10 * time.Second, Keep: 720 * time.Hour}
+	// Nothing of the environment: a demo must never touch a shop's databases.
+	cfg := own(node.Config{Listen: c.Listen, Data: data})
 
 	ctx, stop := context.WithCancel(s.ctx)
 	defer stop()

@@ -12,22 +12,31 @@ import (
 	"github.com/orderkeep/orderkeep/internal/node"
 )
 
-// records are the settings that say where the contexts' databases are.
-type records struct {
-	Data        string `env:"ORDERKEEP_DATA" default:"orderkeep-data" placeholder:"DIR" help:"The directory that serve was started with."`
+// databases are the settings that say where the contexts' databases are.
+type databases struct {
+	Data        string `env:"ORDERKEEP_DATA" default:"orderkeep-data" placeholder:"DIR" help:"Directory of the databases, the same as for serve."`
 	OrdersDB    string `env:"ORDERS_DB" placeholder:"URL" help:"Database of Orders. Default: sqlite:DIR/orders.db."`
 	InventoryDB string `env:"INVENTORY_DB" placeholder:"URL" help:"Database of Inventory. Default: sqlite:DIR/inventory.db."`
 	PaymentsDB  string `env:"PAYMENTS_DB" placeholder:"URL" help:"Database of Payments. Default: sqlite:DIR/payments.db."`
 	ProviderDB  string `name:"simulated-provider-db" env:"SIMULATED_PROVIDER_DB" placeholder:"URL" help:"Record of the simulated provider. Default: sqlite:DIR/simulated-provider.db."`
+}
+
+func (c *databases) config() node.Config {
+	return node.Config{Data: c.Data, OrdersDB: c.OrdersDB, InventoryDB: c.InventoryDB, PaymentsDB: c.PaymentsDB, ProviderDB: c.ProviderDB}
+}
+
+// records are those, and which of them are out of reach.
+type records struct {
+	databases
 
 	InventoryURL string `env:"INVENTORY_URL" placeholder:"URL" help:"Where Inventory is, if serve was told so: its records are then left out, unless its database is named."`
 	PaymentsURL  string `env:"PAYMENTS_URL" placeholder:"URL" help:"Where Payments is, likewise."`
 }
 
 func (c *records) config() node.Config {
-	return node.Config{
-		Data: c.Data, OrdersDB: c.OrdersDB, InventoryDB: c.InventoryDB, PaymentsDB: c.PaymentsDB, ProviderDB: c.ProviderDB, InventoryURL: c.InventoryURL, PaymentsURL: c.PaymentsURL,
-	}
+	cfg := c.databases.config()
+	cfg.InventoryURL, cfg.PaymentsURL = c.InventoryURL, c.PaymentsURL
+	return cfg
 }
 
 type verifyCmd struct {

@@ -29,7 +29,8 @@ type node struct {
 	tracing  *telemetry.Tracing // nil makes no spans
 	window   *window.Window     // nil keeps nothing
 	tracers  map[string]*telemetry.Tracer
-	services []opened // in the order of contexts
+	locals   map[string]*local // the wires to those that run here
+	services []opened          // in the order of contexts
 	hangUp   []func() error
 	inside   inside // how this process asks itself
 	calls    *call.Edges
@@ -44,7 +45,7 @@ type opened struct {
 }
 
 func newNode(cfg Config, contexts []Context, log *slog.Logger) *node {
-	n := &node{cfg: cfg, log: log, metrics: telemetry.NewMetrics(), tracers: map[string]*telemetry.Tracer{}, program: contexts, contexts: cfg.Here(contexts)}
+	n := &node{cfg: cfg, log: log, metrics: telemetry.NewMetrics(), tracers: map[string]*telemetry.Tracer{}, locals: map[string]*local{}, program: contexts, contexts: cfg.Here(contexts)}
 	b := Version()
 	n.metrics.Gauge("orderkeep_build_info", "1; the labels say which program this is.", func() float64 { return 1 }, "version", b.Version, "commit", b.Commit, "go", b.Go)
 	n.metrics.Gauge("orderkeep_window_bytes", "Disk that recent log lines and spans take.", func() float64 { return float64(n.window.Size()) })
@@ -63,12 +64,11 @@ func (n *node) open(ctx context.Context) error {
 		}
 		n.hangUp = append(n.hangUp, n.rate.Close)
 	}
-	locals := map[string]*local{}
 	for _, c := range n.contexts {
 		n.tracers[c.Name] = n.tracing.Tracer(c.Name)
-		locals[c.Name] = newLocal(n.log.With(telemetry.ContextKey, c.Name), n.tracers[c.Name])
+		n.locals[c.Name] = newLocal(n.log.With(telemetry.ContextKey, c.Name), n.tracers[c.Name])
 	}
-	peers, err := n.peers(locals)
+	peers, err := n.peers()
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (n *node) open(ctx context.Context) error {
 			n.metrics.Gauge("orderkeep_backlog_seconds", "How long a write would wait for its transaction.",
 				func() float64 { return o.service.Backlog().Seconds() }, "context", o.context.Name)
 		}
-		l := locals[o.context.Name]
+		l := n.locals[o.context.Name]
 		if o.service.Register != nil {
 			o.service.Register(l)
 		}
@@ -164,7 +164,7 @@ func openContext(ctx context.Context, c Context, env Env) (*Service, error) {
 
 // peers makes, for each context that runs here, the wires to those that it calls. Contexts that call the same one share
 // its guards.
-func (n *node) peers(locals map[string]*local) (map[string]map[string]Peer, error) {
+func (n *node) peers() (map[string]map[string]Peer, error) {
 	made := map[string]Peer{}
 	all := map[string]map[string]Peer{}
 	for _, c := range n.contexts {
@@ -173,7 +173,7 @@ func (n *node) peers(locals map[string]*local) (map[string]map[string]Peer, erro
 			p, ok := made[name]
 			if !ok {
 				var err error
-				if p, err = n.peer(name, locals[name]); err != nil {
+				if p, err = n.peer(name, n.locals[name]); err != nil {
 					return nil, err
 				}
 				made[name] = p

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -288,6 +289,13 @@ func TestRefusesToStart(t *testing.T) {
 		cfg := config(t)
 		start(t, cfg, inventory())
 		contains(t, startError(t, cfg, inventory()), "inventory at "+cfg.Data, "in use by process "+strconv.Itoa(os.Getpid()), "--data", "INVENTORY_DB")
+		err := node.Within(t.Context(), cfg, []node.Context{inventory()}, slog.New(slog.DiscardHandler), func(context.Context, node.Inner) error {
+			return errors.New("it is opened")
+		})
+		if err == nil {
+			t.Fatal("a command has the file of a server")
+		}
+		contains(t, err.Error(), "in use by process "+strconv.Itoa(os.Getpid()))
 	})
 	t.Run("beside another process on the same file elsewhere", func(t *testing.T) {
 		t.Parallel()
