@@ -59,6 +59,7 @@ func open(ctx context.Context, env node.Env) (*node.Service, error) {
 	svc := order.NewService(st, st, stock, cashier, order.Config{
 		Backlog: backlog(env),
 		Figures: order.NewFigures(env.Metrics),
+		Alone:   st.DB().Exclusive(),
 	}, env.Log)
 	rest, err := serve.NewREST(svc, st)
 	if err != nil {

@@ -22,6 +22,10 @@ const (
 	OrderFulfilled             // the order was handed over: its units have left, its money is taken; Amount is its total
 	OrderReturned              // the order was handed over and came back, units and money; Amount is its total
 
+	// OrderUnrecorded is about no order, but about all that are not known with ids from Order on and before Ref: they may be under
+	// way since Since, and units held for them without an order.
+	OrderUnrecorded
+
 	UnitsHeld  // a live reservation owned by the order
 	UnitsTaken // a reservation of the order whose units have left the shelf
 	UnitsBack  // one whose units left and came back

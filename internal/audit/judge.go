@@ -3,6 +3,7 @@ package audit
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // verdict compares all that is said about one order.
@@ -10,9 +11,11 @@ type verdict struct {
 	id    string
 	said  map[What]bool // what the contexts that are read state between them
 	order *Claim        // nil if Orders knows none of this id
-	units []Claim
-	money []book
-	found []Violation
+	// unrecorded is since when an order of this id may be under way that is not recorded yet, or zero.
+	unrecorded time.Time
+	units      []Claim
+	money      []book
+	found      []Violation
 }
 
 // ours is the place of our books among the records of an order's money.
@@ -28,8 +31,8 @@ type book struct {
 func (c Claim) ofOrders() bool { return c.What <= OrderReturned }
 
 // judge compares all that is said about one order, by contexts that between them state what is in said.
-func judge(claims []Claim, said map[What]bool) []Violation {
-	v := verdict{id: claims[0].Order, said: said, money: []book{{name: "our books"}, {name: "the provider's record"}}}
+func judge(claims []Claim, said map[What]bool, unrecorded time.Time) []Violation {
+	v := verdict{id: claims[0].Order, said: said, unrecorded: unrecorded, money: []book{{name: "our books"}, {name: "the provider's record"}}}
 	for i, c := range claims {
 		switch c.What {
 		case OrderPending, OrderConfirmed, OrderOff, OrderFulfilled, OrderReturned:
@@ -104,6 +107,10 @@ func (v *verdict) off() {
 	for _, u := range v.units {
 		switch {
 		case v.unitsDue():
+		case u.What == UnitsHeld && v.order == nil && !v.unrecorded.IsZero():
+			v.broken(ReservationHasLiveOrder, "has units reserved, and is recorded when it is decided, or they go back%s", refs([]Claim{u}))
+			v.found[len(v.found)-1].Since = v.unrecorded
+			v.repair(ReleaseUnits, "inventory")
 		case u.What == UnitsHeld:
 			v.broken(ReservationHasLiveOrder, "%s, and has units reserved%s; put them back with DELETE /v1/reservations/%s", state, refs([]Claim{u}), v.id)
 			v.repair(ReleaseUnits, "inventory")

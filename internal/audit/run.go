@@ -23,7 +23,7 @@ type Report struct {
 
 // Forgotten are ids for which units or money are held, that Orders does not know, and of which it may have known: several in a row without
 // one between them that it knows, or newer than all that it knows. Ids are in the order in which orders were placed, and an order is
-// written before anything is held for it; so one that nobody knows is a stray, and many in a row are the mark of an Orders
+// written before anything is held for it, or is known to be on its way (OrderUnrecorded); so one that nobody knows is a stray, and many in a row are the mark of an Orders
 // that was restored from an old backup, which may have gone on since.
 func (r Report) Forgotten() []string {
 	rows := map[string][]string{} // by the order before them
@@ -176,8 +176,18 @@ func once(ctx context.Context, open func(context.Context) ([]Source, error), now
 			said[w] = true
 		}
 	}
+	var leave Claim // of orders that are not recorded: the one that goes on longest
 	err = join(ctx, sources, func(claims []Claim) {
-		all := judge(claims, said)
+		for _, c := range claims {
+			if c.What == OrderUnrecorded && c.Ref > leave.Ref {
+				leave = c
+			}
+		}
+		var unrecorded time.Time
+		if claims[0].Order < leave.Ref {
+			unrecorded = leave.Since
+		}
+		all := judge(claims, said, unrecorded)
 		for i := range all {
 			if all[i].Repair.Unknown {
 				all[i].Repair.After = found.newest

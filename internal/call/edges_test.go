@@ -41,7 +41,7 @@ func TestStatesAreOfTheWiresInUse(t *testing.T) {
 		got = append(got, s.Edge)
 	}
 	want := []string{
-		"inventory/Reserve", "inventory/Release", "inventory/Commit", "inventory/Check", "inventory/Unknown",
+		"inventory/Reserve", "inventory/Release", "inventory/Commit", "inventory/Check", "inventory/ListReservations", "inventory/Unknown",
 		"payments/PUT /v1/payments/{orderId}", "payments/POST /v1/payments/{orderId}/capture", "payments/POST /v1/payments/{orderId}/void", "payments/POST /v1/payments/{orderId}/refund",
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -55,7 +55,7 @@ func TestStatesAreOfTheWiresInUse(t *testing.T) {
 		`"policy":{"timeoutSeconds":5,"attempts":3,"inFlight":4096,"openAfter":10,"openForSeconds":1,"fallback":"503, the order is not taken","why":"the customer waits; named by the order, so a repeat gets the first answer"}}`; string(text) != want {
 		t.Errorf("got  %s\nwant %s", text, want)
 	}
-	if again := e.Target("inventory"); len(again.States()) != 5 {
+	if again := e.Target("inventory"); len(again.States()) != 6 {
 		t.Error("callers of one target do not share its guards")
 	}
 	var none *call.Edges
@@ -76,8 +76,8 @@ func TestReset(t *testing.T) {
 	}{
 		"an edge":         {[]string{"inventory/Unknown"}, []string{"inventory/Unknown"}, true},
 		"another":         {[]string{"inventory/Reserve"}, []string{"inventory/Reserve"}, false},
-		"a target":        {[]string{"inventory"}, []string{"inventory/Reserve", "inventory/Release", "inventory/Commit", "inventory/Check", "inventory/Unknown"}, true},
-		"everything":      {nil, []string{"inventory/Reserve", "inventory/Release", "inventory/Commit", "inventory/Check", "inventory/Unknown"}, true},
+		"a target":        {[]string{"inventory"}, []string{"inventory/Reserve", "inventory/Release", "inventory/Commit", "inventory/Check", "inventory/ListReservations", "inventory/Unknown"}, true},
+		"everything":      {nil, []string{"inventory/Reserve", "inventory/Release", "inventory/Commit", "inventory/Check", "inventory/ListReservations", "inventory/Unknown"}, true},
 		"what is nowhere": {[]string{"inventory/Unknown", "payments"}, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -26,6 +26,8 @@ var table = Table{
 		Why: "named by the order; nobody waits"},
 	{Target: "inventory", Method: inventory + "Check", Timeout: 1 * time.Second, Attempts: 2, InFlight: 1024, Fallback: "Reserve is asked",
 		Why: "a read that only saves work: not worth waiting for"},
+	{Target: "inventory", Method: inventory + "ListReservations", Timeout: 5 * time.Second, Attempts: 2, InFlight: 16, Fallback: "orders are recorded before their units are reserved",
+		Why: "a read after a crash, and now and then to see that it could be made; nobody waits"},
 	{Target: "payments", Method: payments + "Authorize", Timeout: 10 * time.Second, Attempts: 2, InFlight: 16384, Fallback: pending,
 		Why: "a provider takes seconds; named by the order, and a repeat asks the provider and never charges again"},
 	{Target: "payments", Method: payments + "Capture", Timeout: 10 * time.Second, Attempts: 2, InFlight: 512, Fallback: later,

@@ -593,6 +593,176 @@ func (x *CheckResponse) GetShortages() []*Shortage {
 	return nil
 }
 
+type ListReservationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Both exclusive. Ids compare as the text of a UUID in lower case; those of orders are in the order of their time.
+	After         string `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`
+	Before        string `protobuf:"bytes,2,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReservationsRequest) Reset() {
+	*x = ListReservationsRequest{}
+	mi := &file_inventory_v1_inventory_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReservationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReservationsRequest) ProtoMessage() {}
+
+func (x *ListReservationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_inventory_v1_inventory_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReservationsRequest.ProtoReflect.Descriptor instead.
+func (*ListReservationsRequest) Descriptor() ([]byte, []int) {
+	return file_inventory_v1_inventory_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListReservationsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ListReservationsRequest) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+type ListReservationsResponse struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Reservations []*Reservation         `protobuf:"bytes,1,rep,name=reservations,proto3" json:"reservations,omitempty"`
+	// What to ask for next as after, or empty at the end. A page has 1,000 reservations at most, and ends after the one that brings its
+	// lines to 2,000.
+	NextAfter     string `protobuf:"bytes,2,opt,name=next_after,json=nextAfter,proto3" json:"next_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReservationsResponse) Reset() {
+	*x = ListReservationsResponse{}
+	mi := &file_inventory_v1_inventory_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReservationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReservationsResponse) ProtoMessage() {}
+
+func (x *ListReservationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_inventory_v1_inventory_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReservationsResponse.ProtoReflect.Descriptor instead.
+func (*ListReservationsResponse) Descriptor() ([]byte, []int) {
+	return file_inventory_v1_inventory_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListReservationsResponse) GetReservations() []*Reservation {
+	if x != nil {
+		return x.Reservations
+	}
+	return nil
+}
+
+func (x *ListReservationsResponse) GetNextAfter() string {
+	if x != nil {
+		return x.NextAfter
+	}
+	return ""
+}
+
+// Reservation is units held for an order.
+type Reservation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReservationId string                 `protobuf:"bytes,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
+	// One for each SKU.
+	Lines []*Line `protobuf:"bytes,2,rep,name=lines,proto3" json:"lines,omitempty"`
+	// Of the request that made it.
+	CorrelationId string `protobuf:"bytes,3,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reservation) Reset() {
+	*x = Reservation{}
+	mi := &file_inventory_v1_inventory_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reservation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reservation) ProtoMessage() {}
+
+func (x *Reservation) ProtoReflect() protoreflect.Message {
+	mi := &file_inventory_v1_inventory_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reservation.ProtoReflect.Descriptor instead.
+func (*Reservation) Descriptor() ([]byte, []int) {
+	return file_inventory_v1_inventory_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Reservation) GetReservationId() string {
+	if x != nil {
+		return x.ReservationId
+	}
+	return ""
+}
+
+func (x *Reservation) GetLines() []*Line {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+func (x *Reservation) GetCorrelationId() string {
+	if x != nil {
+		return x.CorrelationId
+	}
+	return ""
+}
+
 // StockReleased: the units of an order's reservation are available again.
 type StockReleased struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -606,7 +776,7 @@ type StockReleased struct {
 
 func (x *StockReleased) Reset() {
 	*x = StockReleased{}
-	mi := &file_inventory_v1_inventory_proto_msgTypes[10]
+	mi := &file_inventory_v1_inventory_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -618,7 +788,7 @@ func (x *StockReleased) String() string {
 func (*StockReleased) ProtoMessage() {}
 
 func (x *StockReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_inventory_v1_inventory_proto_msgTypes[10]
+	mi := &file_inventory_v1_inventory_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -631,7 +801,7 @@ func (x *StockReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StockReleased.ProtoReflect.Descriptor instead.
 func (*StockReleased) Descriptor() ([]byte, []int) {
-	return file_inventory_v1_inventory_proto_rawDescGZIP(), []int{10}
+	return file_inventory_v1_inventory_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StockReleased) GetOrderId() string {
@@ -668,7 +838,7 @@ type StockCommitted struct {
 
 func (x *StockCommitted) Reset() {
 	*x = StockCommitted{}
-	mi := &file_inventory_v1_inventory_proto_msgTypes[11]
+	mi := &file_inventory_v1_inventory_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +850,7 @@ func (x *StockCommitted) String() string {
 func (*StockCommitted) ProtoMessage() {}
 
 func (x *StockCommitted) ProtoReflect() protoreflect.Message {
-	mi := &file_inventory_v1_inventory_proto_msgTypes[11]
+	mi := &file_inventory_v1_inventory_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +863,7 @@ func (x *StockCommitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StockCommitted.ProtoReflect.Descriptor instead.
 func (*StockCommitted) Descriptor() ([]byte, []int) {
-	return file_inventory_v1_inventory_proto_rawDescGZIP(), []int{11}
+	return file_inventory_v1_inventory_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StockCommitted) GetOrderId() string {
@@ -730,7 +900,7 @@ type StockReturned struct {
 
 func (x *StockReturned) Reset() {
 	*x = StockReturned{}
-	mi := &file_inventory_v1_inventory_proto_msgTypes[12]
+	mi := &file_inventory_v1_inventory_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +912,7 @@ func (x *StockReturned) String() string {
 func (*StockReturned) ProtoMessage() {}
 
 func (x *StockReturned) ProtoReflect() protoreflect.Message {
-	mi := &file_inventory_v1_inventory_proto_msgTypes[12]
+	mi := &file_inventory_v1_inventory_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +925,7 @@ func (x *StockReturned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StockReturned.ProtoReflect.Descriptor instead.
 func (*StockReturned) Descriptor() ([]byte, []int) {
-	return file_inventory_v1_inventory_proto_rawDescGZIP(), []int{12}
+	return file_inventory_v1_inventory_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StockReturned) GetOrderId() string {
@@ -794,7 +964,7 @@ type StockAdjusted struct {
 
 func (x *StockAdjusted) Reset() {
 	*x = StockAdjusted{}
-	mi := &file_inventory_v1_inventory_proto_msgTypes[13]
+	mi := &file_inventory_v1_inventory_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -806,7 +976,7 @@ func (x *StockAdjusted) String() string {
 func (*StockAdjusted) ProtoMessage() {}
 
 func (x *StockAdjusted) ProtoReflect() protoreflect.Message {
-	mi := &file_inventory_v1_inventory_proto_msgTypes[13]
+	mi := &file_inventory_v1_inventory_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -819,7 +989,7 @@ func (x *StockAdjusted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StockAdjusted.ProtoReflect.Descriptor instead.
 func (*StockAdjusted) Descriptor() ([]byte, []int) {
-	return file_inventory_v1_inventory_proto_rawDescGZIP(), []int{13}
+	return file_inventory_v1_inventory_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StockAdjusted) GetSku() string {
@@ -896,7 +1066,18 @@ const file_inventory_v1_inventory_proto_rawDesc = "" +
 	"\fCheckRequest\x122\n" +
 	"\x05lines\x18\x01 \x03(\v2\x1c.orderkeep.inventory.v1.LineR\x05lines\"O\n" +
 	"\rCheckResponse\x12>\n" +
-	"\tshortages\x18\x01 \x03(\v2 .orderkeep.inventory.v1.ShortageR\tshortages\"\x9b\x01\n" +
+	"\tshortages\x18\x01 \x03(\v2 .orderkeep.inventory.v1.ShortageR\tshortages\"G\n" +
+	"\x17ListReservationsRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\tR\x05after\x12\x16\n" +
+	"\x06before\x18\x02 \x01(\tR\x06before\"\x82\x01\n" +
+	"\x18ListReservationsResponse\x12G\n" +
+	"\freservations\x18\x01 \x03(\v2#.orderkeep.inventory.v1.ReservationR\freservations\x12\x1d\n" +
+	"\n" +
+	"next_after\x18\x02 \x01(\tR\tnextAfter\"\x8f\x01\n" +
+	"\vReservation\x12%\n" +
+	"\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x122\n" +
+	"\x05lines\x18\x02 \x03(\v2\x1c.orderkeep.inventory.v1.LineR\x05lines\x12%\n" +
+	"\x0ecorrelation_id\x18\x03 \x01(\tR\rcorrelationId\"\x9b\x01\n" +
 	"\rStockReleased\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x122\n" +
 	"\x05lines\x18\x02 \x03(\v2\x1c.orderkeep.inventory.v1.LineR\x05lines\x12;\n" +
@@ -925,12 +1106,13 @@ const file_inventory_v1_inventory_proto_rawDesc = "" +
 	"\x19RESERVATION_STATE_REFUSED\x10\x02\x12\x1e\n" +
 	"\x1aRESERVATION_STATE_RELEASED\x10\x03\x12\x1f\n" +
 	"\x1bRESERVATION_STATE_COMMITTED\x10\x04\x12\x1e\n" +
-	"\x1aRESERVATION_STATE_RETURNED\x10\x052\xf9\x02\n" +
+	"\x1aRESERVATION_STATE_RETURNED\x10\x052\xf0\x03\n" +
 	"\x10InventoryService\x12Z\n" +
 	"\aReserve\x12&.orderkeep.inventory.v1.ReserveRequest\x1a'.orderkeep.inventory.v1.ReserveResponse\x12Z\n" +
 	"\aRelease\x12&.orderkeep.inventory.v1.ReleaseRequest\x1a'.orderkeep.inventory.v1.ReleaseResponse\x12W\n" +
 	"\x06Commit\x12%.orderkeep.inventory.v1.CommitRequest\x1a&.orderkeep.inventory.v1.CommitResponse\x12T\n" +
-	"\x05Check\x12$.orderkeep.inventory.v1.CheckRequest\x1a%.orderkeep.inventory.v1.CheckResponseB9Z7github.com/orderkeep/orderkeep/inventory/v1;inventoryv1b\x06proto3"
+	"\x05Check\x12$.orderkeep.inventory.v1.CheckRequest\x1a%.orderkeep.inventory.v1.CheckResponse\x12u\n" +
+	"\x10ListReservations\x12/.orderkeep.inventory.v1.ListReservationsRequest\x1a0.orderkeep.inventory.v1.ListReservationsResponseB9Z7github.com/orderkeep/orderkeep/inventory/v1;inventoryv1b\x06proto3"
 
 var (
 	file_inventory_v1_inventory_proto_rawDescOnce sync.Once
@@ -945,52 +1127,59 @@ func file_inventory_v1_inventory_proto_rawDescGZIP() []byte {
 }
 
 var file_inventory_v1_inventory_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_inventory_v1_inventory_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_inventory_v1_inventory_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_inventory_v1_inventory_proto_goTypes = []any{
-	(ReservationState)(0),         // 0: orderkeep.inventory.v1.ReservationState
-	(*Line)(nil),                  // 1: orderkeep.inventory.v1.Line
-	(*Shortage)(nil),              // 2: orderkeep.inventory.v1.Shortage
-	(*ReserveRequest)(nil),        // 3: orderkeep.inventory.v1.ReserveRequest
-	(*ReserveResponse)(nil),       // 4: orderkeep.inventory.v1.ReserveResponse
-	(*ReleaseRequest)(nil),        // 5: orderkeep.inventory.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),       // 6: orderkeep.inventory.v1.ReleaseResponse
-	(*CommitRequest)(nil),         // 7: orderkeep.inventory.v1.CommitRequest
-	(*CommitResponse)(nil),        // 8: orderkeep.inventory.v1.CommitResponse
-	(*CheckRequest)(nil),          // 9: orderkeep.inventory.v1.CheckRequest
-	(*CheckResponse)(nil),         // 10: orderkeep.inventory.v1.CheckResponse
-	(*StockReleased)(nil),         // 11: orderkeep.inventory.v1.StockReleased
-	(*StockCommitted)(nil),        // 12: orderkeep.inventory.v1.StockCommitted
-	(*StockReturned)(nil),         // 13: orderkeep.inventory.v1.StockReturned
-	(*StockAdjusted)(nil),         // 14: orderkeep.inventory.v1.StockAdjusted
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(ReservationState)(0),            // 0: orderkeep.inventory.v1.ReservationState
+	(*Line)(nil),                     // 1: orderkeep.inventory.v1.Line
+	(*Shortage)(nil),                 // 2: orderkeep.inventory.v1.Shortage
+	(*ReserveRequest)(nil),           // 3: orderkeep.inventory.v1.ReserveRequest
+	(*ReserveResponse)(nil),          // 4: orderkeep.inventory.v1.ReserveResponse
+	(*ReleaseRequest)(nil),           // 5: orderkeep.inventory.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),          // 6: orderkeep.inventory.v1.ReleaseResponse
+	(*CommitRequest)(nil),            // 7: orderkeep.inventory.v1.CommitRequest
+	(*CommitResponse)(nil),           // 8: orderkeep.inventory.v1.CommitResponse
+	(*CheckRequest)(nil),             // 9: orderkeep.inventory.v1.CheckRequest
+	(*CheckResponse)(nil),            // 10: orderkeep.inventory.v1.CheckResponse
+	(*ListReservationsRequest)(nil),  // 11: orderkeep.inventory.v1.ListReservationsRequest
+	(*ListReservationsResponse)(nil), // 12: orderkeep.inventory.v1.ListReservationsResponse
+	(*Reservation)(nil),              // 13: orderkeep.inventory.v1.Reservation
+	(*StockReleased)(nil),            // 14: orderkeep.inventory.v1.StockReleased
+	(*StockCommitted)(nil),           // 15: orderkeep.inventory.v1.StockCommitted
+	(*StockReturned)(nil),            // 16: orderkeep.inventory.v1.StockReturned
+	(*StockAdjusted)(nil),            // 17: orderkeep.inventory.v1.StockAdjusted
+	(*timestamppb.Timestamp)(nil),    // 18: google.protobuf.Timestamp
 }
 var file_inventory_v1_inventory_proto_depIdxs = []int32{
 	1,  // 0: orderkeep.inventory.v1.ReserveRequest.lines:type_name -> orderkeep.inventory.v1.Line
 	0,  // 1: orderkeep.inventory.v1.ReserveResponse.state:type_name -> orderkeep.inventory.v1.ReservationState
 	2,  // 2: orderkeep.inventory.v1.ReserveResponse.shortages:type_name -> orderkeep.inventory.v1.Shortage
-	15, // 3: orderkeep.inventory.v1.ReserveResponse.expires_at:type_name -> google.protobuf.Timestamp
+	18, // 3: orderkeep.inventory.v1.ReserveResponse.expires_at:type_name -> google.protobuf.Timestamp
 	1,  // 4: orderkeep.inventory.v1.CheckRequest.lines:type_name -> orderkeep.inventory.v1.Line
 	2,  // 5: orderkeep.inventory.v1.CheckResponse.shortages:type_name -> orderkeep.inventory.v1.Shortage
-	1,  // 6: orderkeep.inventory.v1.StockReleased.lines:type_name -> orderkeep.inventory.v1.Line
-	15, // 7: orderkeep.inventory.v1.StockReleased.released_at:type_name -> google.protobuf.Timestamp
-	1,  // 8: orderkeep.inventory.v1.StockCommitted.lines:type_name -> orderkeep.inventory.v1.Line
-	15, // 9: orderkeep.inventory.v1.StockCommitted.committed_at:type_name -> google.protobuf.Timestamp
-	1,  // 10: orderkeep.inventory.v1.StockReturned.lines:type_name -> orderkeep.inventory.v1.Line
-	15, // 11: orderkeep.inventory.v1.StockReturned.returned_at:type_name -> google.protobuf.Timestamp
-	15, // 12: orderkeep.inventory.v1.StockAdjusted.adjusted_at:type_name -> google.protobuf.Timestamp
-	3,  // 13: orderkeep.inventory.v1.InventoryService.Reserve:input_type -> orderkeep.inventory.v1.ReserveRequest
-	5,  // 14: orderkeep.inventory.v1.InventoryService.Release:input_type -> orderkeep.inventory.v1.ReleaseRequest
-	7,  // 15: orderkeep.inventory.v1.InventoryService.Commit:input_type -> orderkeep.inventory.v1.CommitRequest
-	9,  // 16: orderkeep.inventory.v1.InventoryService.Check:input_type -> orderkeep.inventory.v1.CheckRequest
-	4,  // 17: orderkeep.inventory.v1.InventoryService.Reserve:output_type -> orderkeep.inventory.v1.ReserveResponse
-	6,  // 18: orderkeep.inventory.v1.InventoryService.Release:output_type -> orderkeep.inventory.v1.ReleaseResponse
-	8,  // 19: orderkeep.inventory.v1.InventoryService.Commit:output_type -> orderkeep.inventory.v1.CommitResponse
-	10, // 20: orderkeep.inventory.v1.InventoryService.Check:output_type -> orderkeep.inventory.v1.CheckResponse
-	17, // [17:21] is the sub-list for method output_type
-	13, // [13:17] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	13, // 6: orderkeep.inventory.v1.ListReservationsResponse.reservations:type_name -> orderkeep.inventory.v1.Reservation
+	1,  // 7: orderkeep.inventory.v1.Reservation.lines:type_name -> orderkeep.inventory.v1.Line
+	1,  // 8: orderkeep.inventory.v1.StockReleased.lines:type_name -> orderkeep.inventory.v1.Line
+	18, // 9: orderkeep.inventory.v1.StockReleased.released_at:type_name -> google.protobuf.Timestamp
+	1,  // 10: orderkeep.inventory.v1.StockCommitted.lines:type_name -> orderkeep.inventory.v1.Line
+	18, // 11: orderkeep.inventory.v1.StockCommitted.committed_at:type_name -> google.protobuf.Timestamp
+	1,  // 12: orderkeep.inventory.v1.StockReturned.lines:type_name -> orderkeep.inventory.v1.Line
+	18, // 13: orderkeep.inventory.v1.StockReturned.returned_at:type_name -> google.protobuf.Timestamp
+	18, // 14: orderkeep.inventory.v1.StockAdjusted.adjusted_at:type_name -> google.protobuf.Timestamp
+	3,  // 15: orderkeep.inventory.v1.InventoryService.Reserve:input_type -> orderkeep.inventory.v1.ReserveRequest
+	5,  // 16: orderkeep.inventory.v1.InventoryService.Release:input_type -> orderkeep.inventory.v1.ReleaseRequest
+	7,  // 17: orderkeep.inventory.v1.InventoryService.Commit:input_type -> orderkeep.inventory.v1.CommitRequest
+	9,  // 18: orderkeep.inventory.v1.InventoryService.Check:input_type -> orderkeep.inventory.v1.CheckRequest
+	11, // 19: orderkeep.inventory.v1.InventoryService.ListReservations:input_type -> orderkeep.inventory.v1.ListReservationsRequest
+	4,  // 20: orderkeep.inventory.v1.InventoryService.Reserve:output_type -> orderkeep.inventory.v1.ReserveResponse
+	6,  // 21: orderkeep.inventory.v1.InventoryService.Release:output_type -> orderkeep.inventory.v1.ReleaseResponse
+	8,  // 22: orderkeep.inventory.v1.InventoryService.Commit:output_type -> orderkeep.inventory.v1.CommitResponse
+	10, // 23: orderkeep.inventory.v1.InventoryService.Check:output_type -> orderkeep.inventory.v1.CheckResponse
+	12, // 24: orderkeep.inventory.v1.InventoryService.ListReservations:output_type -> orderkeep.inventory.v1.ListReservationsResponse
+	20, // [20:25] is the sub-list for method output_type
+	15, // [15:20] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_inventory_v1_inventory_proto_init() }
@@ -1004,7 +1193,7 @@ func file_inventory_v1_inventory_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_inventory_v1_inventory_proto_rawDesc), len(file_inventory_v1_inventory_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,10 +24,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	InventoryService_Reserve_FullMethodName = "/orderkeep.inventory.v1.InventoryService/Reserve"
-	InventoryService_Release_FullMethodName = "/orderkeep.inventory.v1.InventoryService/Release"
-	InventoryService_Commit_FullMethodName  = "/orderkeep.inventory.v1.InventoryService/Commit"
-	InventoryService_Check_FullMethodName   = "/orderkeep.inventory.v1.InventoryService/Check"
+	InventoryService_Reserve_FullMethodName          = "/orderkeep.inventory.v1.InventoryService/Reserve"
+	InventoryService_Release_FullMethodName          = "/orderkeep.inventory.v1.InventoryService/Release"
+	InventoryService_Commit_FullMethodName           = "/orderkeep.inventory.v1.InventoryService/Commit"
+	InventoryService_Check_FullMethodName            = "/orderkeep.inventory.v1.InventoryService/Check"
+	InventoryService_ListReservations_FullMethodName = "/orderkeep.inventory.v1.InventoryService/ListReservations"
 )
 
 // InventoryServiceClient is the client API for InventoryService service.
@@ -51,6 +52,9 @@ type InventoryServiceClient interface {
 	// Check says which of the lines could not be reserved at this instant. It writes nothing and promises
 	// nothing; it makes the sold-out answer cheap.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error)
+	// ListReservations says which orders' reservations hold units now, by reservation_id: with it Orders finds those whose order it never
+	// recorded. Holds are not among them.
+	ListReservations(ctx context.Context, in *ListReservationsRequest, opts ...grpc.CallOption) (*ListReservationsResponse, error)
 }
 
 type inventoryServiceClient struct {
@@ -101,6 +105,16 @@ func (c *inventoryServiceClient) Check(ctx context.Context, in *CheckRequest, op
 	return out, nil
 }
 
+func (c *inventoryServiceClient) ListReservations(ctx context.Context, in *ListReservationsRequest, opts ...grpc.CallOption) (*ListReservationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListReservationsResponse)
+	err := c.cc.Invoke(ctx, InventoryService_ListReservations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // InventoryServiceServer is the server API for InventoryService service.
 // All implementations must embed UnimplementedInventoryServiceServer
 // for forward compatibility.
@@ -122,6 +136,9 @@ type InventoryServiceServer interface {
 	// Check says which of the lines could not be reserved at this instant. It writes nothing and promises
 	// nothing; it makes the sold-out answer cheap.
 	Check(context.Context, *CheckRequest) (*CheckResponse, error)
+	// ListReservations says which orders' reservations hold units now, by reservation_id: with it Orders finds those whose order it never
+	// recorded. Holds are not among them.
+	ListReservations(context.Context, *ListReservationsRequest) (*ListReservationsResponse, error)
 	mustEmbedUnimplementedInventoryServiceServer()
 }
 
@@ -143,6 +160,9 @@ func (UnimplementedInventoryServiceServer) Commit(context.Context, *CommitReques
 }
 func (UnimplementedInventoryServiceServer) Check(context.Context, *CheckRequest) (*CheckResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Check not implemented")
+}
+func (UnimplementedInventoryServiceServer) ListReservations(context.Context, *ListReservationsRequest) (*ListReservationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListReservations not implemented")
 }
 func (UnimplementedInventoryServiceServer) mustEmbedUnimplementedInventoryServiceServer() {}
 func (UnimplementedInventoryServiceServer) testEmbeddedByValue()                          {}
@@ -237,6 +257,24 @@ func _InventoryService_Check_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _InventoryService_ListReservations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListReservationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InventoryServiceServer).ListReservations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InventoryService_ListReservations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InventoryServiceServer).ListReservations(ctx, req.(*ListReservationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // InventoryService_ServiceDesc is the grpc.ServiceDesc for InventoryService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -259,6 +297,10 @@ var InventoryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Check",
 			Handler:    _InventoryService_Check_Handler,
+		},
+		{
+			MethodName: "ListReservations",
+			Handler:    _InventoryService_ListReservations_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -81,7 +81,7 @@ func (b *buyers) choose(chance *rand.Rand, name string) *wish {
 		v.Wants = &Basket{Lines: []Line{{"MOVING", 1 + chance.IntN(5), 0}, {"SCARCE", 1, 0}}}
 		return v
 	}
-	if chance.IntN(6) == 0 {
+	if chance.IntN(5) == 0 {
 		v.Key = "" // nobody can repeat it
 	}
 	tokens := []string{"pm_card_visa", "pm_card_visa", "pm_card_mastercard", "pm_card_visa", "pm_card_chargeDeclined", "pm_simulated_slow_50ms"}
@@ -90,7 +90,7 @@ func (b *buyers) choose(chance *rand.Rand, name string) *wish {
 	}
 	skus := []string{"LASTS", "LASTS", "LASTS", "HOT", "SCARCE", "MOVING", wrapping}
 	price := 0
-	if chance.IntN(5) > 0 {
+	if chance.IntN(5) > 0 && (v.Key != "" || chance.IntN(2) == 0) { // without either, units are reserved first
 		price = 1 + chance.IntN(2000)
 	}
 	v.Wants = &Basket{}

@@ -159,6 +159,19 @@ func moves(cmds []*command)`},
 		By: unit("./inventory/internal/stock", "TestNoOrderOfCommandsBreaksThePromises").saying("answered reserved, and before released"),
 	},
 	{
+		Name:  "taken back before it is recorded",
+		Wrong: "units that seem to be of no order go back while the order's driver, who was only slow, confirms it",
+		Edits: []Edit{{"orders/internal/order/ahead.go", `	ok, err := s.store.Move(ctx, o, Move{
+		To: Undoing, At: now,`, `	err := s.stock.Release(ctx, o.ID, ErrInterrupted.Code)
+	op.End(err)
+	if err != nil {
+		return err
+	}
+	ok, err := s.store.Move(ctx, o, Move{
+		To: Undoing, At: now,`}},
+		By: unit("./orders/internal/order", "TestNoOrderOfStepsBreaksAPromise").saying("is confirmed: units held false"),
+	},
+	{
 		Name:  "retry of a call without key",
 		Wrong: "a foreign Inventory that knows no keys is asked twice for one line, and holds twice as much",
 		Edits: []Edit{{"internal/call/table.go", `Method: "POST /reserve", Timeout: 5 * time.Second, Attempts: 1,`, `Method: "POST /reserve", Timeout: 5 * time.Second, Attempts: 3,`}},

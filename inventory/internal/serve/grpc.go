@@ -97,6 +97,31 @@ func (g *GRPC) Check(ctx context.Context, req *inventoryv1.CheckRequest) (*inven
 	return &inventoryv1.CheckResponse{Shortages: protoShortages(short)}, nil
 }
 
+// ListReservations says what orders hold.
+func (g *GRPC) ListReservations(ctx context.Context, req *inventoryv1.ListReservationsRequest) (*inventoryv1.ListReservationsResponse, error) {
+	after, err := reservationID(req.GetAfter())
+	if err != nil {
+		return nil, err
+	}
+	before, err := reservationID(req.GetBefore())
+	if err != nil {
+		return nil, err
+	}
+	live, next, err := g.store.LiveOfOrders(ctx, after, before)
+	if err != nil {
+		return nil, err
+	}
+	r := &inventoryv1.ListReservationsResponse{NextAfter: next}
+	for _, v := range live {
+		lines := make([]*inventoryv1.Line, len(v.Lines))
+		for i, l := range v.Lines {
+			lines[i] = &inventoryv1.Line{Sku: l.SKU, Qty: l.Qty}
+		}
+		r.Reservations = append(r.Reservations, &inventoryv1.Reservation{ReservationId: v.ID, Lines: lines, CorrelationId: v.CorrelationID})
+	}
+	return r, nil
+}
+
 var protoState = map[stock.State]inventoryv1.ReservationState{
 	stock.Reserved:  inventoryv1.ReservationState_RESERVATION_STATE_RESERVED,
 	stock.Refused:   inventoryv1.ReservationState_RESERVATION_STATE_REFUSED,

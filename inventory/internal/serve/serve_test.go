@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -21,6 +23,7 @@ import (
 	"github.com/orderkeep/orderkeep/internal/db"
 	"github.com/orderkeep/orderkeep/internal/fault"
 	"github.com/orderkeep/orderkeep/internal/outbox"
+	"github.com/orderkeep/orderkeep/internal/telemetry"
 	"github.com/orderkeep/orderkeep/inventory/internal/stock"
 	"github.com/orderkeep/orderkeep/inventory/internal/store"
 	inventoryv1 "github.com/orderkeep/orderkeep/inventory/v1"
@@ -416,6 +419,93 @@ func TestOverGRPC(t *testing.T) {
 	}
 	for _, bad := range []*inventoryv1.ReserveRequest{{ReservationId: "none", Lines: lines}, {ReservationId: id}, {ReservationId: id, Lines: []*inventoryv1.Line{{Sku: "BOOK", Qty: -1}}}} {
 		if _, err := b.grpc.Reserve(ctx, bad); fault.KindOf(err) != fault.Invalid {
+			t.Errorf("%v: %v, want Invalid", bad, err)
+		}
+	}
+}
+
+// What orders hold is listed by id, page after page, and nothing else.
+func TestWhatOrdersHoldOverGRPC(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := telemetry.WithCorrelation(context.Background(), "corr-1")
+	id := func(n int) string { return fmt.Sprintf("01970000-0000-7000-8000-%012x", n) }
+	const last = 2600
+	var want []*inventoryv1.Reservation
+	var asks []stock.Ask
+	for n := 1; n <= last; n++ {
+		a := stock.Ask{ID: id(n), Owner: stock.ByOrder, Lines: []stock.Line{{SKU: "FREE", Qty: int64(n)}}, CorrelationID: "corr-1"}
+		if n == 2 { // a page ends when it has lines enough
+			for k := range stock.MaxLines {
+				a.Lines = append(a.Lines, stock.Line{SKU: fmt.Sprintf("FREE-%04d", k), Qty: 1})
+			}
+			a.Lines = a.Lines[1:]
+		}
+		if n == 7 {
+			a.Owner, a.ExpiresIn = stock.Direct, time.Hour
+		}
+		asks = append(asks, a)
+	}
+	sheet := "sku,title,on_hand,tracked\nFREE,,0,false\n"
+	for k := range stock.MaxLines {
+		sheet += fmt.Sprintf("FREE-%04d,,0,false\n", k)
+	}
+	if _, err := b.store.Import(ctx, strings.NewReader(sheet)); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for _, a := range asks {
+		wg.Go(func() {
+			if got, err := b.store.Reserve(ctx, store.Wait, a); err != nil || got.State != stock.Reserved {
+				t.Errorf("%s: %v, %v", a.ID, got, err)
+			}
+		})
+	}
+	wg.Wait()
+	for n, do := range map[int]func(string) error{
+		3: func(id string) error { return b.store.Release(ctx, store.Wait, id) },
+		5: func(id string) error { return b.store.Commit(ctx, store.Wait, id) },
+		last + 1: func(id string) error { // refused: nobody knows the SKU
+			_, err := b.store.Reserve(ctx, store.Wait, stock.Ask{ID: id, Owner: stock.ByOrder, Lines: []stock.Line{{SKU: "NONE", Qty: 1}}})
+			return err
+		},
+	} {
+		if err := do(id(n)); err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	for i, a := range asks {
+		n := i + 1
+		if n == 3 || n == 5 || n == 7 || n == 1 || n == last { // 1 and the last are the bounds, which are exclusive
+			continue
+		}
+		r := &inventoryv1.Reservation{ReservationId: a.ID, CorrelationId: "corr-1"}
+		for _, l := range a.Lines {
+			r.Lines = append(r.Lines, &inventoryv1.Line{Sku: l.SKU, Qty: l.Qty})
+		}
+		want = append(want, r)
+	}
+	var got []*inventoryv1.Reservation
+	var pages []int
+	for after := id(1); after != ""; {
+		page, err := b.grpc.ListReservations(ctx, &inventoryv1.ListReservationsRequest{After: after, Before: strings.ToUpper(id(last))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, len(page.Reservations))
+		got, after = append(got, page.Reservations...), page.NextAfter
+	}
+	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if want := []int{1, 1000, 1000, len(want) - 2001}; !slices.Equal(pages, want) {
+		t.Errorf("pages of %v, want %v", pages, want)
+	}
+	if none, err := b.grpc.ListReservations(ctx, &inventoryv1.ListReservationsRequest{After: id(1), Before: id(1)}); err != nil || len(none.Reservations) > 0 || none.NextAfter != "" {
+		t.Errorf("of none: %v, %v", none, err)
+	}
+	for _, bad := range []*inventoryv1.ListReservationsRequest{{}, {After: id(1)}, {After: "x", Before: id(1)}} {
+		if _, err := b.grpc.ListReservations(ctx, bad); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%v: %v, want Invalid", bad, err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,6 +36,10 @@ var plans = map[string]struct {
 	"the buyer repeats":                  {plan{orders: 1, repeats: 1, lost: 1, recoveries: 1, crashes: 1}, "confirmed rejected+confirmed"},
 	"the buyer repeats and another buys": {plan{orders: 2, repeats: 1, lost: 1}, "confirmed+rejected rejected+confirmed rejected+confirmed+rejected"},
 	"a free order":                       {plan{orders: 2, free: true, lost: 1, twice: 1, cancels: 1}, "cancelled+confirmed confirmed+rejected rejected+confirmed"},
+	"reserved first":                     {plan{orders: 2, ahead: true, lost: 1, twice: 1, sweeps: 1, recoveries: 1}, "confirmed+rejected rejected+confirmed rejected+rejected"},
+	"reserved first, and crashes":        {plan{orders: 2, ahead: true, crashes: 2, lost: 1, sweeps: 1, recoveries: 1}, "confirmed+rejected rejected+confirmed rejected+rejected confirmed rejected"},
+	"reserved first, and writes fail":    {plan{orders: 1, ahead: true, failures: 2, lost: 1, sweeps: 2, recoveries: 1}, "confirmed rejected"},
+	"reserved first, and cancelled":      {plan{orders: 2, ahead: true, cancels: 1, sweeps: 1, recoveries: 1}, "cancelled+confirmed confirmed+rejected rejected+confirmed"},
 	"a declined card":                    {plan{orders: 2, declined: true, lost: 1, twice: 1}, "rejected+rejected"},
 }
 
@@ -136,13 +141,10 @@ func (f *failure) Fatalf(format string, args ...any) {
 
 // judge says which promise is broken. It holds at every moment.
 func (w *world) judge() error {
-	var held int64
+	held := int64(len(w.shelf.held)) // of one unit each, some perhaps of orders that are not recorded yet
 	for _, id := range w.ids {
 		o := w.store.orders[id]
 		units, money := w.shelf.held[id] != nil, w.till.outcome[id] == Authorized
-		if units {
-			held++
-		}
 		switch {
 		case w.till.charges[id] > 1:
 			return fmt.Errorf("%s was charged %d times", w.name(id), w.till.charges[id])
@@ -175,6 +177,9 @@ func (w *world) judgeAnswers() error {
 	// All of one buyer's orders are under one key: only one that was not taken makes room for another.
 	for i, id := range w.ids {
 		o := w.store.orders[id]
+		if o.Key == "" {
+			continue
+		}
 		for _, later := range w.ids[i+1:] {
 			if w.store.orders[later].Customer == o.Customer && (o.Rejection == nil || o.Rejection.Code != ErrNoStock.Code) {
 				return fmt.Errorf("%s is %s, and %s was begun under its key", w.name(id), o.State, w.name(later))
@@ -186,6 +191,11 @@ func (w *world) judgeAnswers() error {
 
 // judgeEnd says what must hold when all is over.
 func (w *world) judgeEnd() error {
+	for id := range w.shelf.held {
+		if !slices.Contains(w.ids, id) {
+			return fmt.Errorf("units are held for %s, which was never recorded", w.name(id))
+		}
+	}
 	for _, id := range w.ids {
 		o := w.store.orders[id]
 		switch {
@@ -213,6 +223,8 @@ func TestPlantedMistakesAreFound(t *testing.T) {
 		"a state is changed whatever it is by now": plans["cancelled under way"].plan,
 		"the key is not looked at":                 plans["the buyer repeats"].plan,
 		"more is reserved than there is":           plans["two buyers"].plan,
+		"an order is recorded over another":        plans["reserved first"].plan,
+		"leaves are not looked through":            plans["reserved first, and crashes"].plan,
 	} {
 		t.Run(mistake, func(t *testing.T) {
 			t.Parallel()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -26,6 +28,7 @@ type memory struct {
 	mu     sync.Mutex
 	orders map[ID]Order
 	keys   map[string]ID
+	leaves map[string]Leave
 	chaos  chaos
 }
 
@@ -86,8 +89,8 @@ func (m *memory) Move(ctx context.Context, o *Order, mv Move) (ok bool, err erro
 		return false, errors.New("no step from " + string(o.State) + " to " + string(mv.To))
 	}
 	err = m.do("move", func() {
-		row := m.orders[o.ID]
-		if ok = row.State == o.State; !ok {
+		row, there := m.orders[o.ID]
+		if ok = row.State == o.State && there == (o.State != None); !ok {
 			return
 		}
 		next := *o
@@ -131,6 +134,43 @@ func (m *memory) Claim(_ context.Context, owner string, now, until time.Time, n 
 		return nil, err
 	}
 	return claimed, nil
+}
+
+func (m *memory) SetLeave(_ context.Context, l Leave) error {
+	return m.do("set leave", func() {
+		if m.leaves == nil {
+			m.leaves = map[string]Leave{}
+		}
+		m.leaves[l.Name] = l
+	})
+}
+
+func (m *memory) Leaves(context.Context) (all []Leave, err error) {
+	err = m.do("leaves", func() {
+		for _, l := range m.leaves {
+			all = append(all, l)
+		}
+	})
+	return all, err
+}
+
+func (m *memory) EndLeave(_ context.Context, l Leave) error {
+	return m.do("end leave", func() {
+		if m.leaves[l.Name].Until.Equal(l.Until) {
+			delete(m.leaves, l.Name)
+		}
+	})
+}
+
+func (m *memory) Missing(_ context.Context, ids []ID) (missing []ID, err error) {
+	err = m.do("missing", func() {
+		for _, id := range ids {
+			if _, ok := m.orders[id]; !ok {
+				missing = append(missing, id)
+			}
+		}
+	})
+	return missing, err
 }
 
 func (m *memory) Get(_ context.Context, id ID) (*Order, error) {
@@ -182,6 +222,25 @@ func (s *shelf) Reserve(_ context.Context, o *Order) (bool, []Shortage, error) {
 	}
 	s.held[id] = lines
 	return true, nil, after
+}
+
+// Held gives one reservation a page.
+func (s *shelf) Held(_ context.Context, after, before ID) (held []Holding, next ID, err error) {
+	if before, _ := s.chaos("held"); before != nil {
+		return nil, "", before
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(s.held)) {
+		if id <= after || id >= before {
+			continue
+		}
+		if len(held) == 1 {
+			return held, held[0].ID, nil
+		}
+		held = append(held, Holding{ID: id, Lines: s.held[id]})
+	}
+	return held, "", nil
 }
 
 // hung is a Stock that never answers.
@@ -347,9 +406,10 @@ func (s *shop) pass(d time.Duration) {
 // settle lets recovery work until nothing is live, as hours go by.
 func (s *shop) settle(t interface{ Fatalf(string, ...any) }) {
 	for range 200 {
+		s.sweep(context.Background(), false)
 		s.recoverSome(context.Background())
-		live := false
 		s.store.mu.Lock()
+		live := len(s.store.leaves) > 0
 		for _, o := range s.store.orders {
 			live = live || o.State.Live()
 		}
@@ -382,6 +442,11 @@ func (s *shop) promises(t interface{ Errorf(string, ...any) }, opening int64) {
 		}
 		if s.till.charges[id] > 1 {
 			t.Errorf("order %s was charged %d times", id, s.till.charges[id])
+		}
+	}
+	for id := range s.shelf.held {
+		if _, ok := s.store.orders[id]; !ok {
+			t.Errorf("units are held for %s, which is no order", id)
 		}
 	}
 	for sku, left := range s.shelf.units {

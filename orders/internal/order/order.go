@@ -35,6 +35,20 @@ func IDAt(at time.Time) ID {
 	return ID(u.String())
 }
 
+// Time is the time of which an id is, to the microsecond, or the zero time for an id that is of none.
+func (id ID) Time() time.Time {
+	u, err := uuid.Parse(string(id))
+	if err != nil || u.Version() != 7 {
+		return time.Time{}
+	}
+	head := binary.BigEndian.Uint64(u[:])
+	ms, part := head>>16, head&0xfff
+	return time.UnixMicro(int64(ms)*1000 + int64(part*1000+4095)/4096).UTC()
+}
+
+// lastID is above all ids.
+const lastID ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+
 // FirstID is the lowest of all ids of a time.
 func FirstID(at time.Time) ID { return ID(first(at).String()) }
 
@@ -209,7 +223,9 @@ var (
 	ErrNotReady   = fault.New(fault.Conflict, "not_fulfillable", "")
 	ErrNotOut     = fault.New(fault.Conflict, "not_returnable", "")
 	ErrOverloaded = fault.New(fault.Unavailable, "overloaded", "More orders come in than can be taken in time; this one was not taken. Repeat it after as long as Retry-After says, under the same Idempotency-Key if it has one.")
-	ErrNoStock    = fault.New(fault.Unavailable, "inventory_unavailable", "Stock cannot be reserved at the moment; the order was not taken. Repeat it, under the same Idempotency-Key if it has one.")
+	// ErrInterrupted is of an order that somebody took for left behind before it was recorded.
+	ErrInterrupted = fault.New(fault.Unavailable, "order_interrupted", "The order was interrupted before it was recorded; it was not taken, and nothing is held. Repeat it.")
+	ErrNoStock     = fault.New(fault.Unavailable, "inventory_unavailable", "Stock cannot be reserved at the moment; the order was not taken. Repeat it, under the same Idempotency-Key if it has one.")
 )
 
 // ErrCaptured is Payments' word for a Void that comes after a capture.

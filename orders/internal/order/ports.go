@@ -17,7 +17,8 @@ type Store interface {
 	// for those who do.
 	Known(ctx context.Context, o *Order) (existing *Order, err error)
 	// Move changes o's state from the one that it has to m.To, with all that m says, and publishes the event that the
-	// new state calls for. It reports false, and changes nothing, if the order has another state by now.
+	// new state calls for. It reports false, and changes nothing, if the order has another state by now. From None it records the
+	// order, which has no key, and reports false if there is one of its id.
 	Move(ctx context.Context, o *Order, m Move) (bool, error)
 	// Park ends o's lease and lets recovery take it up from a time on. It keeps since when o's units are held.
 	Park(ctx context.Context, o *Order, from time.Time) error
@@ -26,7 +27,25 @@ type Store interface {
 	// Claim leases up to n live orders whose lease has run out, or that wait for recovery, to owner; also those whose lease
 	// ends so late that it is from before the clock was set back.
 	Claim(ctx context.Context, owner string, now, until time.Time, n int) ([]*Order, error)
+
+	// SetLeave records a leave, or what became of one of its name.
+	SetLeave(ctx context.Context, l Leave) error
+	// Leaves returns all that are recorded.
+	Leaves(ctx context.Context) ([]Leave, error)
+	// EndLeave removes a leave, unless it was set anew meanwhile.
+	EndLeave(ctx context.Context, l Leave) error
+	// Missing says of which ids there is no order, also no archived one.
+	Missing(ctx context.Context, ids []ID) ([]ID, error)
 }
+
+// Leave lets a process have units reserved for orders before it records them: reservations without an order may have ids of any
+// time from Since until before Until.
+type Leave struct {
+	Name         string
+	Since, Until time.Time
+}
+
+func (l Leave) covers(at time.Time) bool { return !at.Before(l.Since) && at.Before(l.Until) }
 
 // Records looks orders up.
 type Records interface {
@@ -92,6 +111,19 @@ type Stock interface {
 	Release(ctx context.Context, id ID, reason string) error
 	// Check says which lines could not be had at this instant, and changes nothing.
 	Check(ctx context.Context, lines []Line) ([]Shortage, error)
+}
+
+// Lister is a Stock that can say what it holds, so that units are found whose order was never recorded.
+type Lister interface {
+	// Held returns live reservations of orders with ids between two, both exclusive, by id, and after which one to ask on; "" at the end.
+	Held(ctx context.Context, after, before ID) (held []Holding, next ID, err error)
+}
+
+// Holding is a reservation that holds units for an order.
+type Holding struct {
+	ID            ID
+	Lines         []Line // summed by SKU, without prices
+	CorrelationID string
 }
 
 // Cashier is Payments as Orders needs it. Commands are named by the order; repeating one gives the first answer.

@@ -33,6 +33,8 @@ type Config struct {
 	Backlog func(paid bool) time.Duration
 	// Figures count what becomes of orders.
 	Figures Figures
+	// Alone says that nobody else has the Store open: leaves found in it at the start are of the dead.
+	Alone bool
 	// Owner names this replica in leases.
 	Owner string
 	// Now is the clock.
@@ -86,11 +88,13 @@ type Service struct {
 	cfg     Config
 	log     *slog.Logger
 	soldOut soldOut
+	ahead   ahead
+	unswept map[string]string // why the look at a leave failed last; Recover's alone
 }
 
 // NewService makes a service. Recover must run for orders to reach their end after a crash.
 func NewService(store Store, records Records, stock Stock, cashier Cashier, cfg Config, log *slog.Logger) *Service {
-	return &Service{store: store, records: records, stock: stock, cashier: cashier, cfg: cfg.withDefaults(), log: log}
+	return &Service{store: store, records: records, stock: stock, cashier: cashier, cfg: cfg.withDefaults(), log: log, unswept: map[string]string{}}
 }
 
 func (s *Service) now() time.Time { return s.cfg.Now().UTC().Truncate(time.Microsecond) }
@@ -126,6 +130,9 @@ func (s *Service) Place(ctx context.Context, p Placement) (Result, error) {
 	if s.cfg.Backlog(o.Paid()) > crowded {
 		return s.turnAway(ctx, o)
 	}
+	if s.ahead.enter(o) {
+		return s.placeAhead(ctx, o)
+	}
 	// Without a deadline: a Begin whose outcome nobody waited for would be an order that its caller was told is none.
 	began := time.Now()
 	existing, err := s.store.Begin(ctx, o)
@@ -143,15 +150,20 @@ func (s *Service) Place(ctx context.Context, p Placement) (Result, error) {
 	defer cancel()
 	err = s.drive(ctx, o, true)
 	if errors.Is(err, errNotTaken) {
-		if errors.Is(err, fault.ErrContract) {
-			return Result{}, fault.Of(err)
-		}
-		return Result{}, ErrNoStock.Because(err)
+		return Result{}, untaken(err)
 	}
 	if err != nil {
 		s.park(ctx, o, err)
 	}
 	return Result{Order: o}, nil
+}
+
+// untaken is what the caller of an order is told that Inventory did not answer for.
+func untaken(err error) error {
+	if errors.Is(err, fault.ErrContract) {
+		return fault.Of(err)
+	}
+	return ErrNoStock.Because(err)
 }
 
 // crowded is the backlog from which on arrivals are turned away. An order passes a queue at its begin, for its stock and at its
@@ -315,14 +327,16 @@ func (s *Service) notTaken(ctx context.Context, o *Order, cause error) error {
 	// Without the deadline: an Inventory that hangs has used it up, and the caller is to be told so.
 	ctx = context.WithoutCancel(ctx)
 	now := s.now()
-	ok, err := s.store.Move(ctx, o, Move{
+	m := Move{
 		To: Undoing, At: now, FreeKey: true, Lease: Lease{Until: now},
 		Rejection: &Rejection{Kind: fault.Unavailable, Code: ErrNoStock.Code, Detail: ErrNoStock.Detail},
-	})
+	}
+	ok, err := s.store.Move(ctx, o, m)
 	if err != nil || !ok {
 		// The order is still pending, or somebody else ended it: telling the caller that it was not taken could be wrong.
 		return errors.Join(err, cause)
 	}
+	o.Apply(m)
 	s.cfg.Figures.notTaken.Inc()
 	return errors.Join(errNotTaken, cause)
 }
@@ -459,7 +473,10 @@ const recoverers = 128
 func (s *Service) Recover(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.Poll)
 	defer tick.Stop()
-	for {
+	defer s.endLeave(context.WithoutCancel(ctx))
+	for first := s.cfg.Alone; ; first = false {
+		s.sweep(ctx, first)
+		s.renewLeave(ctx)
 		for s.recoverSome(ctx) && ctx.Err() == nil {
 		}
 		select {

@@ -6,6 +6,7 @@ import "fmt"
 type State string
 
 const (
+	None      State = ""          // not recorded yet
 	Pending   State = "pending"   // begun; the saga is on its way to confirmed
 	Undoing   State = "undoing"   // it will not be served; what it holds is being given back
 	Confirmed State = "confirmed" // stock held, money authorized: it will be served
@@ -28,7 +29,7 @@ func (s State) Status() string {
 
 // Step is one change of state.
 type Step struct {
-	From State // "" when there was no order
+	From State // None when there was no order
 	Name string
 	To   State
 }
@@ -36,8 +37,10 @@ type Step struct {
 // Steps is the state machine: all changes that there are. docs/order-states.md shows it as a picture; a test
 // compares the two.
 var Steps = []Step{
-	{"", "begin", Pending},
-	{"", "refuse", Rejected}, // known to be sold out before anything was held; stored for its key's sake
+	{None, "begin", Pending},
+	{None, "record", Confirmed},  // reserved first: see ahead.go
+	{None, "refuse", Rejected},   // sold out, known before anything was held or said by Inventory when it was asked first
+	{None, "take back", Undoing}, // reserved first, or perhaps, and it will not be served
 	{Pending, "confirm", Confirmed},
 	{Pending, "reject", Rejected}, // Inventory refused: nothing is held
 	{Pending, "give up", Undoing}, // declined, too late, cancelled, or Inventory did not answer

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -25,7 +26,9 @@ type plan struct {
 	cancels    int // the first order is cancelled
 	repeats    int // the first order's buyer repeats it under its key
 	deadlines  int // the time that an order may be pending for passes
+	sweeps     int // somebody looks for orders that were never recorded, whether or not their process is dead
 	free       bool
+	ahead      bool // free, without keys, and reserved for before they are recorded
 	declined   bool
 }
 
@@ -33,8 +36,9 @@ type plan struct {
 type world struct {
 	*shop
 	plan    plan
-	planted string // the mistake that is to be found, or ""
-	ids     []ID   // in the order of their beginning
+	planted string        // the mistake that is to be found, or ""
+	ids     []ID          // in the order of their recording
+	names   map[ID]string // of orders that are reserved for first
 	late    []message
 	told    map[string]string // by caller
 	callers []*replica
@@ -61,8 +65,11 @@ const (
 )
 
 func newWorld(p plan, planted string) *world {
-	w := &world{shop: newShop(1, calm), plan: p, planted: planted, told: map[string]string{}}
+	w := &world{shop: newShop(1, calm), plan: p, planted: planted, told: map[string]string{}, names: map[ID]string{}}
 	w.till.decline = p.declined
+	if planted == "leaves are not looked through" {
+		w.Service.stock = struct{ Stock }{w.shelf}
+	}
 	for i := range p.orders {
 		w.place(string(rune('A'+i)), "")
 	}
@@ -71,15 +78,23 @@ func newWorld(p plan, planted string) *world {
 
 // place has a buyer place an order for the one unit, under a key of the buyer's name.
 func (w *world) place(buyer, again string) {
-	w.start("buyer "+buyer+again, "", func(r *replica) {
+	name := "buyer " + buyer + again
+	if w.plan.ahead {
+		_ = w.store.SetLeave(context.Background(), Leave{Name: name, Since: w.time(), Until: w.time().Add(time.Minute)})
+	}
+	w.start(name, "", func(r *replica) {
 		p := placement(1, 500)
-		if w.plan.free {
+		if w.plan.free || w.plan.ahead {
 			p = placement(1, 0)
 		}
 		p.Key, p.Customer = buyer, telemetry.Secret(buyer)
+		if w.plan.ahead {
+			p.Key = ""
+			r.ahead = ahead{leave: w.store.leaves[r.Name], entered: map[ID]time.Time{}}
+		}
 		res, err := r.Place(context.Background(), p)
 		switch {
-		case errors.Is(err, ErrNoStock):
+		case errors.Is(err, ErrNoStock), errors.Is(err, ErrInterrupted):
 			w.told[r.Name] = "untaken " + r.order
 		case err != nil:
 			w.told[r.Name] = "an error"
@@ -103,6 +118,9 @@ func (w *world) start(name string, target ID, f func(*replica)) {
 
 // name is the order's: A2 is the second that was begun by buyer A.
 func (w *world) name(id ID) string {
+	if n, ok := w.names[id]; ok {
+		return n
+	}
 	n := 0
 	for _, x := range w.ids {
 		if w.store.orders[x].Customer == w.store.orders[id].Customer {
@@ -130,6 +148,7 @@ const (
 	cancel   = "somebody cancels "
 	repeat   = "buyer A repeats the order"
 	deadline = "the deadline passes"
+	sweep    = "somebody looks for orders that were never recorded"
 	noMore   = "nothing more goes wrong"
 )
 
@@ -164,6 +183,9 @@ func (w *world) ways() []way {
 	}
 	if w.plan.repeats > 0 {
 		all = append(all, way{begin: repeat})
+	}
+	if w.plan.sweeps > 0 {
+		all = append(all, way{begin: sweep})
 	}
 	if w.plan.deadlines > 0 {
 		all = append(all, way{begin: deadline})
@@ -240,6 +262,9 @@ func (w *world) happen(x way) {
 	case x.begin == repeat:
 		w.plan.repeats--
 		w.place("A", " again")
+	case x.begin == sweep:
+		w.plan.sweeps--
+		w.start(fmt.Sprint("sweeper ", len(w.callers)), "", func(r *replica) { r.sweep(context.Background(), true) })
 	case x.begin == deadline:
 		w.plan.deadlines--
 		w.passed = true
@@ -265,6 +290,11 @@ func (w *world) state() string {
 		}
 		fmt.Fprintln(&b, w.name(id), o.State, code, o.Lease.Live(w.time()), w.store.keys[string(o.Customer)] == id,
 			w.shelf.held[id] != nil, w.shelf.refused[id] != nil, w.shelf.released[id], w.till.outcome[id], w.till.charges[id])
+	}
+	for _, id := range slices.Sorted(maps.Keys(w.names)) {
+		if _, ok := w.store.orders[id]; !ok {
+			fmt.Fprintln(&b, w.names[id], w.shelf.held[id] != nil, w.shelf.refused[id] != nil, w.shelf.released[id])
+		}
 	}
 	var late []string
 	for _, m := range w.late {
@@ -300,7 +330,9 @@ func (r *replica) command(verb string, id ID, act func() string) error {
 	w, name := r.world, verb+" "+r.world.name(id)
 	r.Stop(name)
 	if r.how == lost || r.how == twice {
-		w.late = append(w.late, message{name: name, act: act})
+		// A message does not outlive its sender by more than a lease: see ahead.
+		sure := verb == "reserve" && w.plan.ahead
+		w.late = append(w.late, message{name: name, sure: sure, act: act})
 	}
 	if r.how == lost {
 		r.Saw(name + " lost")
@@ -353,12 +385,19 @@ func (r *replica) Move(_ context.Context, o *Order, m Move) (ok bool, err error)
 	w := r.world
 	was := *o
 	failed := r.write(fmt.Sprint("move ", w.name(o.ID), " to ", m.To), func() string {
+		if w.planted == "an order is recorded over another" && o.State == None {
+			delete(w.store.orders, o.ID)
+		}
 		if w.planted == "a state is changed whatever it is by now" {
 			row := w.store.orders[o.ID]
 			row.State = o.State
 			w.store.orders[o.ID] = row
 		}
-		if ok, err = w.store.Move(context.Background(), &was, m); ok && m.To == Cancelled {
+		ok, err = w.store.Move(context.Background(), &was, m)
+		if ok && o.State == None && !slices.Contains(w.ids, o.ID) {
+			w.ids = append(w.ids, o.ID)
+		}
+		if ok && m.To == Cancelled {
 			w.late = append(w.late,
 				message{"event releases " + w.name(o.ID), true, func() string { return w.release(o.ID) }},
 				message{"event voids " + w.name(o.ID), true, func() string { return w.void(o.ID) }})
@@ -408,6 +447,10 @@ func (r *replica) Notes(context.Context, ID) ([]Note, error)      { return nil, 
 
 func (r *replica) Reserve(_ context.Context, o *Order) (held bool, short []Shortage, err error) {
 	w, was := r.world, *o
+	if o.State == None {
+		w.names[o.ID] = string(o.Customer)
+		r.order = w.name(o.ID)
+	}
 	failed := r.command("reserve", o.ID, func() string {
 		if w.planted == "a reservation is not known again" {
 			delete(w.shelf.held, o.ID)
@@ -423,6 +466,28 @@ func (r *replica) Reserve(_ context.Context, o *Order) (held bool, short []Short
 		return false, nil, failed
 	}
 	return held, short, err
+}
+
+// Held stops at each page, of one order.
+func (r *replica) Held(ctx context.Context, after, before ID) (held []Holding, next ID, err error) {
+	r.Stop("held")
+	held, next, err = r.world.shelf.Held(ctx, after, before)
+	for _, h := range held {
+		r.Saw(r.world.name(h.ID))
+	}
+	return held, next, err
+}
+
+func (r *replica) SetLeave(ctx context.Context, l Leave) error { return r.world.store.SetLeave(ctx, l) }
+func (r *replica) EndLeave(ctx context.Context, l Leave) error { return r.world.store.EndLeave(ctx, l) }
+
+func (r *replica) Leaves(ctx context.Context) ([]Leave, error) { return r.world.store.Leaves(ctx) }
+
+func (r *replica) Missing(ctx context.Context, ids []ID) ([]ID, error) {
+	r.Stop("missing")
+	missing, err := r.world.store.Missing(ctx, ids)
+	r.Saw(fmt.Sprint(len(missing)))
+	return missing, err
 }
 
 func (r *replica) Release(_ context.Context, id ID, _ string) error {

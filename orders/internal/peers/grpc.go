@@ -58,6 +58,23 @@ func (s Stock) Check(ctx context.Context, lines []order.Line) ([]order.Shortage,
 	return shortages(r.Shortages), nil
 }
 
+// Held implements order.Lister.
+func (s Stock) Held(ctx context.Context, after, before order.ID) ([]order.Holding, order.ID, error) {
+	r, err := s.c.ListReservations(ctx, &inventoryv1.ListReservationsRequest{After: string(after), Before: string(before)})
+	if err != nil {
+		return nil, "", fault.FromGRPC(err)
+	}
+	held := make([]order.Holding, len(r.Reservations))
+	for i, v := range r.Reservations {
+		h := order.Holding{ID: order.ID(v.ReservationId), CorrelationID: v.CorrelationId}
+		for _, l := range v.Lines {
+			h.Lines = append(h.Lines, order.Line{SKU: l.Sku, Qty: l.Qty})
+		}
+		held[i] = h
+	}
+	return held, order.ID(r.NextAfter), nil
+}
+
 func protoLines(lines []order.Line) []*inventoryv1.Line {
 	out := make([]*inventoryv1.Line, len(lines))
 	for i, l := range lines {

@@ -57,6 +57,33 @@ func TestReserveOverGRPC(t *testing.T) {
 	}
 }
 
+func TestWhatInventoryHoldsOverGRPC(t *testing.T) {
+	t.Parallel()
+	var got *inventoryv1.ListReservationsRequest
+	s, _ := overTCP(t, &stockPeer{list: func(_ context.Context, r *inventoryv1.ListReservationsRequest) (*inventoryv1.ListReservationsResponse, error) {
+		got = r
+		return &inventoryv1.ListReservationsResponse{NextAfter: "n", Reservations: []*inventoryv1.Reservation{
+			{ReservationId: "a", CorrelationId: "c", Lines: []*inventoryv1.Line{{Sku: "BOOK", Qty: 2}, {Sku: "PEN", Qty: 1}}}, {ReservationId: "b"},
+		}}, nil
+	}}, &moneyPeer{})
+	held, next, err := s.Held(t.Context(), "from", "to")
+	want := []order.Holding{{ID: "a", CorrelationID: "c", Lines: []order.Line{{SKU: "BOOK", Qty: 2}, {SKU: "PEN", Qty: 1}}}, {ID: "b"}}
+	if d := cmp.Diff(want, held); d != "" || next != "n" || err != nil {
+		t.Errorf("next %q, %v\n%s", next, err, d)
+	}
+	if d := cmp.Diff(&inventoryv1.ListReservationsRequest{After: "from", Before: "to"}, got, protocmp.Transform()); d != "" {
+		t.Error(d)
+	}
+	older, _ := overTCP(t, &stockPeer{}, &moneyPeer{})
+	if held, _, err := older.Held(t.Context(), "from", "to"); err == nil || held != nil {
+		t.Errorf("an Inventory that cannot say it holds %v, %v", held, err)
+	}
+	var rest order.Stock = &RESTStock{}
+	if _, ok := rest.(order.Lister); ok {
+		t.Error("over REST there is no such question")
+	}
+}
+
 func TestAuthorizeOverGRPC(t *testing.T) {
 	t.Parallel()
 	for state, want := range map[paymentsv1.PaymentState]order.Outcome{

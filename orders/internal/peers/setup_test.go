@@ -42,6 +42,7 @@ type stockPeer struct {
 	reserve func(context.Context, *inventoryv1.ReserveRequest) (*inventoryv1.ReserveResponse, error)
 	release func(context.Context, *inventoryv1.ReleaseRequest) (*inventoryv1.ReleaseResponse, error)
 	check   func(context.Context, *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error)
+	list    func(context.Context, *inventoryv1.ListReservationsRequest) (*inventoryv1.ListReservationsResponse, error)
 }
 
 func (p *stockPeer) Reserve(ctx context.Context, r *inventoryv1.ReserveRequest) (*inventoryv1.ReserveResponse, error) {
@@ -54,6 +55,13 @@ func (p *stockPeer) Release(ctx context.Context, r *inventoryv1.ReleaseRequest) 
 
 func (p *stockPeer) Check(ctx context.Context, r *inventoryv1.CheckRequest) (*inventoryv1.CheckResponse, error) {
 	return p.check(ctx, r)
+}
+
+func (p *stockPeer) ListReservations(ctx context.Context, r *inventoryv1.ListReservationsRequest) (*inventoryv1.ListReservationsResponse, error) {
+	if p.list == nil { // an Inventory from before it
+		return p.UnimplementedInventoryServiceServer.ListReservations(ctx, r)
+	}
+	return p.list(ctx, r)
 }
 
 // moneyPeer is a Payments' gRPC service that answers as told.

@@ -31,7 +31,7 @@ func (s *source) Close() error { return s.at.Close() }
 
 // States implements audit.Source.
 func (s *source) States() []audit.What {
-	return []audit.What{audit.OrderPending, audit.OrderConfirmed, audit.OrderOff, audit.OrderFulfilled, audit.OrderReturned}
+	return []audit.What{audit.OrderPending, audit.OrderConfirmed, audit.OrderOff, audit.OrderFulfilled, audit.OrderReturned, audit.OrderUnrecorded}
 }
 
 // Check implements audit.Source: totals are the sum of their lines, the outbox is drained, nothing is parked.
@@ -108,6 +108,29 @@ func (s *source) Claims(ctx context.Context, yield func(audit.Claim) bool) error
 }
 
 func (s *source) claims(ctx context.Context, tx *sql.Tx, yield func(audit.Claim) bool) error {
+	leaves, err := tx.QueryContext(ctx, queryLeaves)
+	if err != nil {
+		return err
+	}
+	unrecorded, err := scanLeaves(leaves)
+	if err != nil {
+		return err
+	}
+	// until yields those of leaves that come before an id.
+	until := func(id string) bool {
+		for len(unrecorded) > 0 {
+			l := unrecorded[0]
+			from := string(order.FirstID(l.Since))
+			if id != "" && from > id {
+				break
+			}
+			unrecorded = unrecorded[1:]
+			if !yield(audit.Claim{Order: from, What: audit.OrderUnrecorded, Ref: string(order.FirstID(l.Until)), Since: l.Since}) {
+				return false
+			}
+		}
+		return true
+	}
 	// An order counts as left lying when nobody has come for it for a minute after it was due: the longest backoff.
 	stuckBefore := s.now().Add(-time.Minute).UnixMicro()
 	// Driven again and again and still not at its end is left lying too: it may hold units and money.
@@ -148,9 +171,13 @@ func (s *source) claims(ctx context.Context, tx *sql.Tx, yield func(audit.Claim)
 		if c.Archived {
 			c.Since, c.UnitsAnswer, c.MoneyAnswer = time.Time{}, true, true // it went when all had answered
 		}
-		if !yield(c) {
+		if !until(c.Order) || !yield(c) {
 			return nil
 		}
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	until("")
+	return nil
 }

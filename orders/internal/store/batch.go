@@ -19,6 +19,7 @@ type kind int
 
 const (
 	begin kind = iota
+	record
 	move
 	exec
 )
@@ -26,18 +27,18 @@ const (
 // command is one caller's change, with its answer.
 type command struct {
 	kind  kind
-	order *order.Order // begin: the new order; move: the order as it will be
+	order *order.Order // begin, record: the new order; move: the order as it will be
 	exec  func(*db.Tx) error
 
-	traceParent string // of begin and move: the span that they are in, for their event
+	traceParent string // of begin, record and move: the span that they are in, for their event
 
 	was     order.State     // move: the state that the order must have
 	freeKey bool            // move: forget the order's key
-	act     context.Context // move: says who does it by hand, if anybody does
+	act     context.Context // move, record: says who does it by hand, if anybody does
 
 	existing order.ID // begin: the order that the key belongs to already
 	reused   bool     // begin: the key belongs to another payload
-	ok       bool     // move: the order had the state that was expected
+	ok       bool     // move: the order had the state that was expected; record: there was none
 }
 
 // apply runs a batch: what the commands need is read first, each is decided in order of arrival, and what they change
@@ -47,7 +48,7 @@ func apply(tx *db.Tx, cmds []*command) error {
 	for _, c := range cmds {
 		c.existing, c.reused, c.ok = "", false, false
 	}
-	if err := beginAll(tx, cmds, &events); err != nil {
+	if err := insertAll(tx, cmds, &events); err != nil {
 		return err
 	}
 	// Two moves of one order in one batch exclude each other; the later one is tried after the first has been written.
@@ -77,7 +78,8 @@ type held struct {
 	order   order.ID
 }
 
-func beginAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
+// insertAll writes the new orders: those that begin, and those that are recorded when they are decided.
+func insertAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
 	keys := map[string]held{}
 	var names []any
 	for _, c := range cmds {
@@ -98,13 +100,25 @@ func beginAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
 	if err != nil {
 		return err
 	}
-	orders, lines := make([]any, 0, 16*len(cmds)), make([]any, 0, 5*len(cmds))
+	there, err := recorded(tx, cmds)
+	if err != nil {
+		return err
+	}
+	orders, lines := make([]any, 0, 17*len(cmds)), make([]any, 0, 5*len(cmds))
 	var keyed []*order.Order // whose keys are new
 	for _, c := range cmds {
-		if c.kind != begin {
+		if c.kind != begin && c.kind != record {
 			continue
 		}
 		o := c.order
+		if c.kind == record {
+			if c.ok = !there[o.ID]; !c.ok {
+				continue
+			}
+			if err := trail.Append(c.act, tx, string(o.ID)); err != nil {
+				return err
+			}
+		}
 		if o.Key != "" {
 			if h, ok := keys[o.Key]; ok {
 				if c.reused = !bytes.Equal(h.payload, o.Payload[:]); !c.reused {
@@ -117,16 +131,16 @@ func beginAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
 		}
 		kind, code, detail := rejectionColumns(o.Rejection)
 		orders = append(orders, string(o.ID), string(o.State), o.Currency, o.TotalMinor, string(o.Customer), o.Payment.Provider, string(o.Payment.Token),
-			o.Key, o.CorrelationID, kind, code, detail, micro(o.PlacedAt), micro(o.DecidedAt), o.Lease.Owner, micro(o.Lease.Until))
+			o.Key, o.CorrelationID, kind, code, detail, micro(o.PlacedAt), micro(o.ReservedAt), micro(o.DecidedAt), o.Lease.Owner, micro(o.Lease.Until))
 		for n, l := range o.Lines {
 			lines = append(lines, string(o.ID), n, l.SKU, l.Qty, l.UnitPriceMinor)
 		}
-		if o.State == order.Rejected {
+		if !o.State.Live() {
 			*events = append(*events, event(o, c.traceParent))
 		}
 	}
 	if err := tx.ExecWide(`INSERT INTO orders (id, state, currency, total_minor, customer, provider, token,
-		key, correlation_id, reject_kind, reject_code, reject_detail, placed_at, decided_at, lease_owner, lease_until) VALUES (rows)`, 16, orders); err != nil {
+		key, correlation_id, reject_kind, reject_code, reject_detail, placed_at, reserved_at, decided_at, lease_owner, lease_until) VALUES (rows)`, 17, orders); err != nil {
 		return err
 	}
 	if err := tx.ExecWide(`INSERT INTO order_lines (order_id, n, sku, qty, unit_price_minor) VALUES (rows)`, 5, lines); err != nil {
@@ -140,6 +154,21 @@ func beginAll(tx *db.Tx, cmds []*command, events *[]outbox.Event) error {
 		newKeys = append(newKeys, o.Key, o.Payload[:], string(o.ID))
 	}
 	return tx.ExecWide(`INSERT INTO idempotency_keys (key, payload, order_id) VALUES (rows)`, 3, newKeys)
+}
+
+// recorded says which of the orders that are to be recorded are there. One hardly ever is, and looking costs as much as a row. So it is
+// looked for only where a command is alone in its transaction: as each of a batch is that has failed for one of them.
+func recorded(tx *db.Tx, cmds []*command) (map[order.ID]bool, error) {
+	if len(cmds) > 1 || cmds[0].kind != record {
+		return nil, nil
+	}
+	there := map[order.ID]bool{}
+	err := tx.QueryWide(`SELECT id FROM orders WHERE id IN (list)`, ids(cmds), func(rows *sql.Rows) error {
+		there[cmds[0].order.ID] = true
+		var id string
+		return rows.Scan(&id)
+	})
+	return there, err
 }
 
 func moves(cmds []*command) []*command {

@@ -120,6 +120,9 @@ func (s *Store) Move(ctx context.Context, o *order.Order, m order.Move) (bool, e
 	next := *o
 	next.Apply(m)
 	c := &command{kind: move, order: &next, traceParent: telemetry.TraceParent(ctx), was: o.State, freeKey: m.FreeKey, act: ctx}
+	if o.State == order.None {
+		c.kind = record
+	}
 	if err := s.batch.Do(ctx, c); err != nil {
 		return false, err
 	}
