@@ -6,14 +6,17 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/orderkeep/orderkeep/test/stage"
 )
 
@@ -81,12 +84,15 @@ func (w *world) sweep(ctx context.Context, chance *rand.Rand, names []string) (m
 
 // dies kills a process, starts it anew, and reports whether that one comes to a point within a time, and dies there.
 func (w *world) dies(ctx context.Context, n *node, point, crash string, within time.Duration) bool {
+	defer w.provoke(ctx, point)()
+	if point == takenBackPoint {
+		pause(ctx, 2*time.Second) // until it reserves before it records
+	}
 	n.mu.Lock()
 	n.process.Kill()
 	w.ensure(n, crash)
 	p := n.process
 	n.mu.Unlock()
-	defer w.provoke(ctx, point)()
 	select {
 	case <-p.Ended:
 		return true
@@ -118,11 +124,24 @@ const failedPoint = "inbox.failed"
 // provoke does what buyers do not, so that a process comes to a point, until calm is called.
 func (w *world) provoke(ctx context.Context, point string) (calm func()) {
 	var again func(n int)
+	b := &buyers{w: w, client: &http.Client{Timeout: patient}}
 	switch {
 	case point == "inventory.imported":
 		again = func(n int) {
 			sheet := fmt.Sprintf("sku,title,on_hand,tracked\nSIDE-%d,,%d,true\n", n%3, n+1)
 			stage.Launch{Path: program, Args: []string{"--url", "http://" + w.stock.addr(), "stock", "import", "-"}}.Run(w.t, sheet)
+		}
+	case point == takenBackPoint:
+		again = func(int) { // many at once, so that the next kill finds some
+			var together sync.WaitGroup
+			for range 24 {
+				together.Go(func() {
+					q := Request{Verb: Place, Intent: "aside-" + uuid.NewString(), Wants: &Basket{Lines: []Line{{"LASTS", 1, 0}}}}
+					b.send(&q)
+				})
+			}
+			together.Wait()
+			b.client.CloseIdleConnections()
 		}
 	case point == failedPoint:
 		// There and away: orders have to be paid before their money cannot be taken or given back.
@@ -156,7 +175,7 @@ func TestCrashPoints(t *testing.T) {
 	if !whole() {
 		w := oneProcess(t, begin(t, "Crash points", "One process with all contexts on SQLite", 10))
 		w.run(func(ctx context.Context, chance *rand.Rand) {
-			if missed := w.sweep(ctx, chance, slices.Repeat(seldom, 6)); len(missed) > 0 {
+			if missed := w.sweep(ctx, chance, append(slices.Repeat(seldom, 6), takenBackPoint)); len(missed) > 0 {
 				t.Errorf("no process came to %v", missed)
 			}
 		})
