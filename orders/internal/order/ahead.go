@@ -177,16 +177,17 @@ func (s *Service) removeLeave(ctx context.Context, l Leave) {
 }
 
 // sweep takes back what is reserved for orders that were never recorded, under leaves that have run out. With all, it looks through
-// the others too, and leaves them for later: what their process has sent may still arrive.
-func (s *Service) sweep(ctx context.Context, all bool) {
+// the others too, and leaves them for later: what their process has sent may still arrive. It reports whether it could.
+func (s *Service) sweep(ctx context.Context, all bool) (could bool) {
 	lister, ok := s.stock.(Lister)
 	if !ok {
-		return
+		return true
 	}
 	leaves, err := s.store.Leaves(ctx)
 	if err != nil {
-		return // recovery says so
+		return false // recovery says so
 	}
+	could = true
 	for _, l := range leaves {
 		due := !s.now().Before(l.Until.Add(s.cfg.Lease))
 		if !due && !all {
@@ -200,7 +201,9 @@ func (s *Service) sweep(ctx context.Context, all bool) {
 			s.log.WarnContext(ctx, "look for orders that were never recorded", "leave", l.Name, "error", err)
 		}
 		s.unswept[l.Name] = fmt.Sprint(err)
+		could = could && err == nil
 	}
+	return could
 }
 
 func (s *Service) sweepLeave(ctx context.Context, lister Lister, l Leave) error {

@@ -474,8 +474,8 @@ func (s *Service) Recover(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.Poll)
 	defer tick.Stop()
 	defer s.endLeave(context.WithoutCancel(ctx))
-	for first := s.cfg.Alone; ; first = false {
-		s.sweep(ctx, first)
+	for first := s.cfg.Alone; ; {
+		first = !s.sweep(ctx, first) && first
 		s.renewLeave(ctx)
 		for s.recoverSome(ctx) && ctx.Err() == nil {
 		}

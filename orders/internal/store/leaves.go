@@ -54,30 +54,28 @@ func (s *Store) EndLeave(ctx context.Context, l order.Leave) error {
 
 // Missing implements order.Store.
 func (s *Store) Missing(ctx context.Context, ids []order.ID) ([]order.ID, error) {
+	known := make(map[order.ID]bool, len(ids))
+	list := make([]any, len(ids))
+	for i, id := range ids {
+		list[i] = string(id)
+	}
+	// In this order: one that is archived meanwhile is in the second.
+	for _, query := range []string{`SELECT id FROM orders WHERE id IN (list)`, `SELECT order_id FROM archived WHERE order_id IN (list)`} {
+		err := s.db.QueryWide(ctx, query, list, func(rows *sql.Rows) error {
+			var id order.ID
+			err := rows.Scan(&id)
+			known[id] = true
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("look for orders: %w", err)
+		}
+	}
 	var missing []order.ID
-	err := s.Write(ctx, func(tx *db.Tx) error {
-		known := make(map[order.ID]bool, len(ids))
-		list := make([]any, len(ids))
-		for i, id := range ids {
-			list[i] = string(id)
+	for _, id := range ids {
+		if !known[id] {
+			missing = append(missing, id)
 		}
-		for _, query := range []string{`SELECT id FROM orders WHERE id IN (list)`, `SELECT order_id FROM archived WHERE order_id IN (list)`} {
-			if err := tx.QueryWide(query, list, func(rows *sql.Rows) error {
-				var id string
-				err := rows.Scan(&id)
-				known[order.ID(id)] = true
-				return err
-			}); err != nil {
-				return err
-			}
-		}
-		missing = missing[:0]
-		for _, id := range ids {
-			if !known[id] {
-				missing = append(missing, id)
-			}
-		}
-		return nil
-	})
-	return missing, err
+	}
+	return missing, nil
 }
