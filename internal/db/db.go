@@ -72,6 +72,11 @@ type DB struct {
 
 	commits atomic.Uint64 // begun and ended: odd while one is under way
 
+	fold     chan struct{} // wakes the folder
+	unfolded int           // commits since it was woken; of whoever has the gate
+	folding  sync.WaitGroup
+	unfold   context.CancelFunc // ends the folder
+
 	context string            // whose database it is
 	tracer  *telemetry.Tracer // of the context that Open was called with
 
@@ -82,7 +87,7 @@ type DB struct {
 
 func newDB(e engine, write, read *sql.DB) *DB {
 	write.SetMaxOpenConns(1)
-	return &DB{engine: e, write: write, read: read, gate: make(chan *Tx, 1), closed: make(chan struct{})}
+	return &DB{engine: e, write: write, read: read, gate: make(chan *Tx, 1), closed: make(chan struct{}), fold: make(chan struct{}), unfold: func() {}}
 }
 
 // Open opens the database at url ("sqlite:/path/file.db", "postgres://user:password@host:5432/database"), makes the
@@ -140,12 +145,14 @@ func OpenReadOnly(ctx context.Context, url string, s Schema) (*DB, error) {
 func (d *DB) Close() error {
 	d.closing.Do(func() {
 		close(d.closed)
+		d.unfold()
 		if d.writable {
 			tx := <-d.gate
 			d.engine.close(tx)
 			tx.close()
 		}
 		d.leases.close()
+		d.folding.Wait()
 	})
 	return errors.Join(d.read.Close(), d.write.Close())
 }

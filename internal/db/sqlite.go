@@ -52,11 +52,10 @@ var syncData = sync.OnceFunc(func() { _, _ = sqlite.Fdatasync(true) })
 
 func (e *sqliteEngine) pools(mode, more string) (*DB, error) {
 	syncData()
-	// cache_size and mmap_size are left at their defaults: an idle process stays small. The WAL is folded back
-	// every 4,000 pages (16 MiB) instead of every 1,000, so that a busy writer syncs the main file less often.
+	// cache_size and mmap_size are left at their defaults: an idle process stays small. The log is folded back beside the writer: see fold.go.
 	dsn := "file:" + (&url.URL{Path: e.path}).EscapedPath() + "?mode=" + mode +
 		"&_pragma=busy_timeout(10000)&_pragma=synchronous(FULL)" +
-		"&_pragma=wal_autocheckpoint(4000)&_pragma=foreign_keys(1)" + more
+		"&_pragma=wal_autocheckpoint(" + foldAlways + ")&_pragma=foreign_keys(1)" + more
 	write, err := sql.Open("sqlite", dsn)
 	if err != nil {
 		return nil, err
@@ -104,7 +103,13 @@ func (e *sqliteEngine) ours(ctx context.Context, d *DB) error {
 func (e *sqliteEngine) migrated(context.Context, *DB, Schema) error { return nil }
 
 func (e *sqliteEngine) connect(ctx context.Context, d *DB, t *Tx) error {
-	return t.connect(ctx, d.write)
+	if err := t.connect(ctx, d.write); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	d.unfold = cancel
+	d.folding.Go(func() { d.keepFolding(ctx) })
+	return nil
 }
 
 func (e *sqliteEngine) close(t *Tx) {
@@ -158,7 +163,9 @@ func (e *sqliteEngine) write(d *DB, t *Tx, f func(*Tx) error) error {
 	if err == nil {
 		d.commits.Add(1)
 		defer d.commits.Add(1)
-		_, err = t.Exec("COMMIT")
+		if _, err = t.Exec("COMMIT"); err == nil {
+			d.folded()
+		}
 	}
 	if err != nil {
 		_, _ = t.Exec("ROLLBACK") // after a failed COMMIT SQLite has often rolled back already
