@@ -28,8 +28,6 @@ type Run struct {
 	Duration    time.Duration
 	// First is the number of the first request: what a run sends is a function of the numbers, so that one can go on where another ended.
 	First uint64
-	// Requests bounds how many are sent in a closed loop; 0 is as many as there is time for. With a bound, Duration 0 is no limit.
-	Requests uint64
 	// Next appends request n, as it goes over the wire, to buf. It is called by many goroutines.
 	Next func(n uint64, buf []byte) []byte
 	// Judge names the outcome of an answer to request n, and says whether it was the one that is wanted: only such have their
@@ -87,7 +85,7 @@ var ErrNobody = errors.New("nobody answers")
 // Do runs it. The end of ctx ends it early and is no error: the result is of what was sent until then. An error means that nothing
 // could be sent.
 func (r *Run) Do(ctx context.Context) (*Result, error) {
-	if r.Connections < 1 || r.Rate < 0 || r.Rate == 0 && r.Duration <= 0 && r.Requests == 0 || r.Rate > 0 && r.Duration <= 0 {
+	if r.Connections < 1 || r.Rate < 0 || r.Duration <= 0 {
 		return nil, errors.New("load: a run needs connections, and an end")
 	}
 	dial, err := dialer(r.URL)
@@ -100,9 +98,7 @@ func (r *Run) Do(ctx context.Context) (*Result, error) {
 	}
 	probe.Close()
 	g := &generator{Run: r, dial: dial, start: time.Now()}
-	if r.Duration > 0 {
-		g.end = g.start.Add(r.Duration)
-	}
+	g.end = g.start.Add(r.Duration)
 	g.next.Store(r.First)
 	workers := make([]*worker, r.Connections)
 	var wait sync.WaitGroup
@@ -121,7 +117,7 @@ type generator struct {
 	*Run
 	dial     func(context.Context) (net.Conn, error)
 	start    time.Time
-	end      time.Time // zero for none
+	end      time.Time
 	next     atomic.Uint64
 	answered atomic.Int64
 }

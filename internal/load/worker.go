@@ -90,8 +90,7 @@ func (w *worker) turn(ctx context.Context) (n uint64, due time.Time, ok bool) {
 	n = g.next.Add(1) - 1
 	if g.Rate == 0 {
 		due = time.Now()
-		over := g.Requests > 0 && n-g.First >= g.Requests || !g.end.IsZero() && due.After(g.end)
-		return n, due, !over
+		return n, due, !due.After(g.end)
 	}
 	due = g.start.Add(time.Duration(float64(n-g.First) / g.Rate * float64(time.Second)))
 	if !due.Before(g.end) {
