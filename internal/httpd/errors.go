@@ -36,14 +36,15 @@ func ErrorHandler(_ context.Context, w http.ResponseWriter, r *http.Request, err
 
 // requestFault says what is wrong with the request, or nil if it is not the request that is wrong.
 func requestFault(r *http.Request, err error) error {
+	if readFault(err) != nil {
+		return nil
+	}
 	var (
 		media   *validate.InvalidContentTypeError
 		params  *ogenerrors.DecodeParamsError
 		request *ogenerrors.DecodeRequestError
 	)
 	switch {
-	case readFault(err) != nil:
-		return nil
 	case errors.As(err, &params):
 		return paramsFault(params)
 	case !errors.As(err, &request):
@@ -67,6 +68,9 @@ func mediaTypeParses(r *http.Request) bool {
 
 // readFault returns the fault in err's chain, or that of a body that could not be read to its end, whoever read it; or nil.
 func readFault(err error) *fault.Error {
+	if f, ok := err.(*fault.Error); ok && f.Unwrap() == nil { //nolint:errorlint // most are, and a search through the chain costs two allocations
+		return f
+	}
 	var (
 		tooLarge *http.MaxBytesError
 		known    *fault.Error

@@ -54,22 +54,27 @@ func (b *jsonBody) Read(p []byte) (int, error) {
 
 // load reads the whole body, which the limits of the server bound.
 func (b *jsonBody) load() {
-	var all bytes.Buffer
-	if b.length > 0 {
-		all.Grow(int(min(b.length, 1<<20)) + bytes.MinRead) // MinRead is what ReadFrom wants free to see the end
+	var all []byte
+	if b.length > 0 && b.length <= mostAtOnce {
+		all = make([]byte, b.length)
+		_, b.err = io.ReadFull(b.ReadCloser, all)
+	} else {
+		all, b.err = io.ReadAll(b.ReadCloser)
 	}
-	_, b.err = all.ReadFrom(b.ReadCloser)
-	b.read = bytes.NewReader(all.Bytes())
+	b.read = bytes.NewReader(all)
 	switch {
 	case b.err != nil:
-	case !utf8.Valid(all.Bytes()):
+	case !utf8.Valid(all):
 		b.err = errNotUTF8
 	default:
-		if f := checkMembers(all.Bytes()); f != nil {
+		if f := checkMembers(all); f != nil {
 			b.err = f
 		}
 	}
 }
+
+// mostAtOnce is how much memory a body gets because of what it has announced.
+const mostAtOnce = 1 << 20
 
 // checkMembers looks for a name that occurs twice in an object, and for values nested too deep.
 func checkMembers(body []byte) *fault.Error {

@@ -147,9 +147,9 @@ func (s *Server) Drain(ctx context.Context) error {
 // ServeHTTP answers one request: it gives it its correlation id and limits, and routes it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := correlation(r)
-	w.Header()[correlationHeader] = []string{id}
 	method := r.Method
-	a := &answer{ResponseWriter: w, every: s.o.WriteTimeout}
+	a := &answer{ResponseWriter: w, every: s.o.WriteTimeout, id: [1]string{id}}
+	w.Header()[correlationHeader] = a.id[:]
 	p := s.prefix(r.URL.Path)
 	ctx, op := p.tracer.Enter(r.Context(), id, r.Header.Get(telemetry.TraceHeader), telemetry.Server)
 	// WithContext copies the request, so that what is changed below is not seen by the server: it still knows a HEAD.
@@ -339,6 +339,7 @@ type answer struct {
 	parts  int           // written so far; the first has the server's time, and its cost is saved
 	every  time.Duration // time for each of the others
 	stream bool
+	id     [1]string // the correlation id, as the header has it
 }
 
 func (a *answer) WriteHeader(status int) {

@@ -74,7 +74,7 @@ func TraceID(correlation string) trace.TraceID {
 	if correlation == "" {
 		return randomTrace()
 	}
-	sum := sha256.Sum256([]byte(correlation))
+	sum := sha256.Sum256(append(make([]byte, 0, maxCorrelation), correlation...)) // on the stack, where a conversion of more than 32 bytes is not
 	return trace.TraceID(sum[:16])
 }
 

@@ -94,8 +94,7 @@ func (h *REST) place(ctx context.Context, req *rest.NewOrder, key rest.OptString
 // Refused is a rejected order as the answer to its placement.
 func Refused(o *order.Order, replayed bool) error {
 	r := o.Rejection
-	f := fault.New(r.Kind, r.Code, "%s", r.Detail)
-	f.OrderID, f.Replayed = string(o.ID), replayed
+	f := &fault.Error{Kind: r.Kind, Code: r.Code, Detail: r.Detail, OrderID: string(o.ID), Replayed: replayed}
 	for _, s := range r.Shortages {
 		f.Items = append(f.Items, fault.Item{SKU: s.SKU, Requested: s.Requested, Available: s.Available})
 	}
