@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/orderkeep/orderkeep/internal/fault"
@@ -133,6 +134,13 @@ func TestALeaveCoversWhatIsUnderWay(t *testing.T) {
 		if len(s.ahead.entered) != 1 || len(s.store.leaves) != 1 {
 			t.Errorf("under way %v, with the leaves %v", s.ahead.entered, s.store.leaves)
 		}
+		s.ahead.wanted = false
+		s.pass(2 * time.Hour)
+		s.renewLeave(t.Context())
+		s.endLeave(t.Context())
+		if len(s.store.leaves) != 1 {
+			t.Error("it was ended with an order under way")
+		}
 	}
 }
 
@@ -223,6 +231,36 @@ func TestWhoIsAloneTakesBackAtOnce(t *testing.T) {
 	if s.store.orders[late.ID].State != Rejected {
 		t.Error("what came later was not found")
 	}
+}
+
+func TestWhoIsAloneAsksUntilInventoryAnswers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		s := granted(t, 10, func(call string) (error, error) {
+			if call == "held" {
+				if asked++; asked < 4 {
+					return errLost, nil
+				}
+			}
+			return nil, nil
+		})
+		dead, _ := New(free(), s.now())
+		if _, _, err := s.shelf.Reserve(t.Context(), dead); err != nil {
+			t.Fatal(err)
+		}
+		s.cfg.Alone = true
+		ctx, cancel := context.WithCancel(t.Context())
+		over := make(chan struct{})
+		go func() { s.Recover(ctx); close(over) }()
+		time.Sleep(time.Minute)
+		cancel()
+		<-over
+		s.promises(t, 10)
+		if o := s.store.orders[dead.ID]; o.State != Rejected || asked > 10 {
+			t.Errorf("it is %q after %d questions; want it rejected, and no more questions when it was found", o.State, asked)
+		}
+	})
 }
 
 func TestASlowDriverLosesToTheTakingBack(t *testing.T) {
