@@ -15,11 +15,11 @@ import (
 	"github.com/orderkeep/orderkeep/orders/internal/order"
 )
 
-// row is an order o with its lines, packed.
+// row is an order o with its lines, packed. The columns have names because each query asks SQLite for them, and it would say the expressions.
 const row = `json_build_array(id, state, currency, total_minor, customer, provider, token, payment_id, key, correlation_id,
 	reject_kind, reject_code, reject_detail, cancel_reason, return_reason, placed_at, reserved_at, authorized_at, decided_at, cancelled_at,
-	fulfilled_at, returned_at, units_taken_at, money_taken_at, units_back_at, money_back_at, kept, lease_owner, lease_until, attempts),
-	(SELECT json_agg(json_build_array(n, sku, qty, unit_price_minor)) FROM order_lines WHERE order_id = o.id)`
+	fulfilled_at, returned_at, units_taken_at, money_taken_at, units_back_at, money_back_at, kept, lease_owner, lease_until, attempts) AS packed,
+	(SELECT json_agg(json_build_array(n, sku, qty, unit_price_minor)) FROM order_lines WHERE order_id = o.id) AS lines`
 
 const (
 	getOrder = `SELECT ` + row + ` FROM orders o WHERE id = $1`
