@@ -13,9 +13,9 @@ import (
 // Settings of the Go runtime for a process that commits to disk all the time. bench/README.md has the measurements.
 const (
 	// procsPerCPU: the thread that comes back from a disk sync needs a P to go on, and everybody in the batch waits for
-	// it. With one P a CPU, all of them busy, it queues behind every request; with some to spare the kernel runs it at
-	// once, because it has slept.
-	procsPerCPU = 4
+	// it. With one P a CPU, all of them busy, it queues behind every request; with one to spare the kernel runs it at
+	// once, because it has slept. With more, those that have nothing to do cost more in looking for work.
+	procsPerCPU = 2
 	// gcPercent: under load the live heap is some megabytes. By the default of 100 it is collected 90 times a second, and with
 	// this 6 times, for 33 MB more. An idle process collects every two minutes whatever it says here, and stays as small.
 	gcPercent = 800
