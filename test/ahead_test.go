@@ -7,9 +7,11 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/orderkeep/orderkeep/internal/db/dbtest"
 	"github.com/orderkeep/orderkeep/test/stage"
 )
 
@@ -24,7 +26,7 @@ func TestKillBetweenReservingAndRecording(t *testing.T) {
 	}{
 		{"one process", oneProcess, 4},
 		{"three processes over gRPC", threeProcesses("grpc", ownBroker), 4},
-		{"two replicas on PostgreSQL", onPostgres(2), 1}, // the leave of the dead has to run out: half a minute
+		{"two replicas on PostgreSQL", onPostgres(2), 3}, // the leave of the dead has to run out: half a minute
 	} {
 		t.Run(top.name, func(t *testing.T) {
 			t.Parallel()
@@ -35,12 +37,17 @@ func TestKillBetweenReservingAndRecording(t *testing.T) {
 			chance := rand.New(rand.NewPCG(seed, 0))
 			told := map[string]bool{}
 			for round := range top.rounds {
-				instant := time.Second + time.Duration(chance.Int64N(int64(200*time.Millisecond))) // a leave is asked for within half a second
+				instant := time.Second + time.Duration(chance.Int64N(int64(200*time.Millisecond)))
 				asked := s.besiege(t, fmt.Sprint(round), chance.Uint64(), func(_ context.Context, r *request) {
 					r.key, r.then, r.order = "", "", order{Items: []line{{book, 1, 0}, {record, 2, 0}}, Customer: r.order.Customer}
 					s.buy(r)
 				}, func() {
-					<-time.After(instant) // every instant is as likely
+					<-time.After(instant) // a leave is asked for within half a second
+					sold, unlock := s.standStill(t)
+					defer unlock()
+					stage.Eventually(t, "most buyers have their units reserved and their order not recorded", func() bool {
+						return s.get(t, "/v1/stock/"+book).Reserved > sold+buyersUnderFire/2
+					})
 					s.of["orders"][0].process.Kill()
 				})
 				s.start(t)
@@ -78,6 +85,33 @@ func TestKillBetweenReservingAndRecording(t *testing.T) {
 				t.Error("none was under way between its two writes: the test does not test what it says")
 			}
 		})
+	}
+}
+
+// standStill keeps Orders from recording anything, until unlock, and says how many orders are confirmed.
+func (s *shop) standStill(t testing.TB) (confirmed int, unlock func()) {
+	t.Helper()
+	at, begin := "sqlite:"+filepath.Join(s.data, "orders.db"), "BEGIN IMMEDIATE"
+	for _, setting := range s.env {
+		if url, ok := strings.CutPrefix(setting, "ORDERS_DB="); ok {
+			at, begin = url, "BEGIN; LOCK TABLE orders IN EXCLUSIVE MODE"
+		}
+	}
+	conn, err := dbtest.Raw(t, at).Conn(t.Context())
+	if err == nil {
+		_, err = conn.ExecContext(t.Context(), begin)
+	}
+	if err == nil {
+		err = conn.QueryRowContext(t.Context(), `SELECT count(*) FROM orders WHERE state = 'confirmed'`).Scan(&confirmed)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return confirmed, func() {
+		if _, err := conn.ExecContext(context.Background(), "ROLLBACK"); err != nil {
+			t.Error(err)
+		}
+		conn.Close()
 	}
 }
 

@@ -66,10 +66,11 @@ func (w *world) sweep(ctx context.Context, chance *rand.Rand, names []string) (m
 		}
 		w.report.Schedule = append(w.report.Schedule, n.name+" dies at "+crash)
 		died := false
-		for range tries {
-			if died = w.dies(ctx, n, name, crash, soon/time.Duration(tries)); died {
-				break
+		for try := 0; try < tries && !died; try++ {
+			if name == takenBackPoint {
+				w.dies(ctx, n, name, "orders.reserved:2000", soon/4) // by then it reserves before it records, and leaves some in between
 			}
+			died = w.dies(ctx, n, name, crash, soon/time.Duration(tries))
 		}
 		if died {
 			w.report.Points[name]++
@@ -84,15 +85,12 @@ func (w *world) sweep(ctx context.Context, chance *rand.Rand, names []string) (m
 
 // dies kills a process, starts it anew, and reports whether that one comes to a point within a time, and dies there.
 func (w *world) dies(ctx context.Context, n *node, point, crash string, within time.Duration) bool {
-	defer w.provoke(ctx, point)()
-	if point == takenBackPoint {
-		pause(ctx, 2*time.Second) // until it reserves before it records
-	}
 	n.mu.Lock()
 	n.process.Kill()
 	w.ensure(n, crash)
 	p := n.process
 	n.mu.Unlock()
+	defer w.provoke(ctx, point)()
 	select {
 	case <-p.Ended:
 		return true
@@ -124,7 +122,7 @@ const failedPoint = "inbox.failed"
 // provoke does what buyers do not, so that a process comes to a point, until calm is called.
 func (w *world) provoke(ctx context.Context, point string) (calm func()) {
 	var again func(n int)
-	b := &buyers{w: w, client: &http.Client{Timeout: patient}}
+	b := &buyers{w: w, client: &http.Client{Timeout: patient, Transport: &http.Transport{MaxIdleConnsPerHost: crowd * 2}}}
 	switch {
 	case point == "inventory.imported":
 		again = func(n int) {
@@ -132,7 +130,7 @@ func (w *world) provoke(ctx context.Context, point string) (calm func()) {
 			stage.Launch{Path: program, Args: []string{"--url", "http://" + w.stock.addr(), "stock", "import", "-"}}.Run(w.t, sheet)
 		}
 	case point == takenBackPoint:
-		again = func(int) { // many at once, so that the next kill finds some
+		again = func(int) { // many at once, so that a crash finds some in one batch
 			var together sync.WaitGroup
 			for range 24 {
 				together.Go(func() {
@@ -141,7 +139,6 @@ func (w *world) provoke(ctx context.Context, point string) (calm func()) {
 				})
 			}
 			together.Wait()
-			b.client.CloseIdleConnections()
 		}
 	case point == failedPoint:
 		// There and away: orders have to be paid before their money cannot be taken or given back.
@@ -162,7 +159,11 @@ func (w *world) provoke(ctx context.Context, point string) (calm func()) {
 			again(n)
 		}
 	}()
-	return func() { cancel(); <-over }
+	return func() {
+		cancel()
+		<-over
+		b.client.CloseIdleConnections()
+	}
 }
 
 // seldom are points that a kill at a random instant does not meet often: little time lies between an event and its effect.
