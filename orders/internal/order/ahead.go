@@ -200,8 +200,11 @@ func (s *Service) sweep(ctx context.Context, all bool) (could bool) {
 		if err != nil && ctx.Err() == nil && s.unswept[l.Name] != err.Error() { // once for an outage, not once for an attempt
 			s.log.WarnContext(ctx, "look for orders that were never recorded", "leave", l.Name, "error", err)
 		}
-		s.unswept[l.Name] = fmt.Sprint(err)
-		could = could && err == nil
+		if err == nil {
+			delete(s.unswept, l.Name)
+			continue
+		}
+		s.unswept[l.Name], could = err.Error(), false
 	}
 	return could
 }

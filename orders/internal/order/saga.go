@@ -77,6 +77,8 @@ func (c Config) withDefaults() Config {
 //	Move to undoing recovery goes on giving back; both undo steps may be repeated
 //	Move to an end  the caller repeats its key and gets the stored answer
 //
+// An order that is reserved for before it is recorded has a table of its own: see ahead.
+//
 // Two drivers of one order do no harm: every command to a peer is named by the order, and only one Move from a state
 // succeeds; who loses it stops. Nothing is given back before the move to undoing is durable, so that an order cannot be
 // confirmed while its stock or money goes back.
@@ -109,7 +111,8 @@ type Result struct {
 // Place takes an order and drives it to its end, or until the budget is spent. The caller's going away does not stop it.
 //
 // Errors: Invalid for a placement that can never be taken; ErrReused and ErrInFlight about its key; Unavailable, with
-// nothing taken and the key as it was, when too many orders come (ErrOverloaded; a key that has its answer gets it then too), the order cannot be recorded or Inventory does not answer.
+// nothing taken and the key as it was, when too many orders come (ErrOverloaded; a key that has its answer gets it then too), the order cannot be recorded or Inventory does not answer;
+// ErrInterrupted when somebody took it for left behind by a crash.
 func (s *Service) Place(ctx context.Context, p Placement) (Result, error) {
 	now := s.now()
 	o, err := New(p, now)
