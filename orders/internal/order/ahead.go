@@ -21,7 +21,7 @@ import (
 // process does so only with a Leave: a durable note of the times of which the ids of such orders may be. It is renewed before it runs
 // out and removed when there are none. What becomes of it:
 //
-//	a crash after the note          the leave is due when it has run out, and a lease later, longer than any order is under way; a
+//	a crash after the note          the leave is due when another has seen it unchanged for two leases, longer than any order is under way; a
 //	                                process that is alone looks at once too. Live reservations of its times that have no order are
 //	                                taken back: first the order is recorded as Undoing, so that a driver who was only slow
 //	                                cannot record it any more, then recovery releases it as any other
@@ -35,20 +35,21 @@ import (
 // An Inventory that cannot be asked what it holds (over REST, an older one) gets no leave: such orders are begun first as all others.
 type ahead struct {
 	mu      sync.Mutex
-	leave   Leave // as far as it is durable; without Until there is none
-	wanted  bool  // an order came since it was renewed
+	leave   Leave     // as far as it is durable; without Until there is none
+	ends    time.Time // when it ends whatever the clock says: by one that nobody sets
+	wanted  bool      // an order came since it was renewed
 	entered map[ID]time.Time
 }
 
 // enter reports whether units may be reserved for o before it is recorded, and makes a note of it.
-func (a *ahead) enter(o *Order) bool {
+func (a *ahead) enter(o *Order, mono time.Time) bool {
 	if o.State != Pending || o.Key != "" || o.Paid() {
 		return false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.wanted = true
-	if !a.leave.covers(o.PlacedAt) {
+	if !a.leave.covers(o.PlacedAt) || !mono.Before(a.ends) {
 		return false
 	}
 	a.entered[o.ID] = o.PlacedAt
@@ -70,10 +71,10 @@ func (a *ahead) left(o *Order) {
 
 // next is the leave to ask for at now, if it is time for that. What is under way stays within it, also if the clock was set. From
 // here on nobody enters before its Since, so that it may become durable at any moment.
-func (a *ahead) next(now time.Time, lease time.Duration) (Leave, bool) {
+func (a *ahead) next(now, mono time.Time, lease time.Duration) (Leave, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.wanted || !now.Before(a.leave.Since) && now.Add(lease/2).Before(a.leave.Until) {
+	if !a.wanted || !now.Before(a.leave.Since) && now.Add(lease/2).Before(a.leave.Until) && mono.Add(lease/2).Before(a.ends) {
 		return Leave{}, false
 	}
 	l := Leave{Name: a.leave.Name, Since: now, Until: now.Add(lease)}
@@ -96,11 +97,11 @@ func (a *ahead) next(now time.Time, lease time.Duration) (Leave, bool) {
 }
 
 // granted notes that a leave is durable.
-func (a *ahead) granted(l Leave) {
+func (a *ahead) granted(l Leave, ends time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.leave.Name == l.Name {
-		a.leave, a.wanted = l, false
+		a.leave, a.ends, a.wanted = l, ends, false
 	}
 }
 
@@ -142,8 +143,8 @@ func (s *Service) renewLeave(ctx context.Context) {
 	if !ok {
 		return
 	}
-	now := s.now()
-	l, ok := s.ahead.next(now, s.cfg.Lease)
+	now, mono := s.now(), s.mono()
+	l, ok := s.ahead.next(now, mono, s.cfg.Lease)
 	if !ok {
 		if l, ok := s.ahead.over(now, false); ok {
 			s.removeLeave(ctx, l)
@@ -160,7 +161,7 @@ func (s *Service) renewLeave(ctx context.Context) {
 		return
 	}
 	lab.Point("orders.leave_set")
-	s.ahead.granted(l)
+	s.ahead.granted(l, mono.Add(s.cfg.Lease))
 }
 
 // endLeave gives the leave back when the process ends in order.
@@ -176,8 +177,15 @@ func (s *Service) removeLeave(ctx context.Context, l Leave) {
 	}
 }
 
-// sweep takes back what is reserved for orders that were never recorded, under leaves that have run out. With all, it looks through
-// the others too, and leaves them for later: what their process has sent may still arrive. It reports whether it could.
+// sighting is since when a leave has been seen as it is, by a clock that nobody sets, and why the look through it failed last.
+type sighting struct {
+	until, at time.Time
+	said      string
+}
+
+// sweep takes back what is reserved for orders that were never recorded, under leaves that nobody has renewed for two leases: nothing
+// enters them any more, and nothing that entered is on its way. This process has seen that itself, because clocks jump. With all, it looks
+// through the others too, and leaves them for later: what their process has sent may still arrive. It reports whether it could.
 func (s *Service) sweep(ctx context.Context, all bool) (could bool) {
 	lister, ok := s.stock.(Lister)
 	if !ok {
@@ -188,24 +196,26 @@ func (s *Service) sweep(ctx context.Context, all bool) (could bool) {
 		return false // recovery says so
 	}
 	could = true
+	seen, mono := make(map[string]sighting, len(leaves)), s.mono()
 	for _, l := range leaves {
-		due := !s.now().Before(l.Until.Add(s.cfg.Lease))
-		if !due && !all {
-			continue
+		v, ok := s.seen[l.Name]
+		if !ok || !v.until.Equal(l.Until) {
+			v = sighting{until: l.Until, at: mono}
 		}
-		err := s.sweepLeave(ctx, lister, l)
-		if err == nil && due {
-			err = s.store.EndLeave(ctx, l)
+		if due := mono.Sub(v.at) >= 2*s.cfg.Lease; due || all {
+			err := s.sweepLeave(ctx, lister, l)
+			if err == nil && due {
+				err = s.store.EndLeave(ctx, l)
+			}
+			if err != nil && ctx.Err() == nil && v.said != err.Error() { // once for an outage, not once for an attempt
+				s.log.WarnContext(ctx, "look for orders that were never recorded", "leave", l.Name, "error", err)
+				v.said = err.Error()
+			}
+			could = could && err == nil
 		}
-		if err != nil && ctx.Err() == nil && s.unswept[l.Name] != err.Error() { // once for an outage, not once for an attempt
-			s.log.WarnContext(ctx, "look for orders that were never recorded", "leave", l.Name, "error", err)
-		}
-		if err == nil {
-			delete(s.unswept, l.Name)
-			continue
-		}
-		s.unswept[l.Name], could = err.Error(), false
+		seen[l.Name] = v
 	}
+	s.seen = seen
 	return could
 }
 

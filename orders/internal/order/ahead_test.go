@@ -117,7 +117,7 @@ func TestALeaveCoversWhatIsUnderWay(t *testing.T) {
 	for _, by := range []time.Duration{-time.Hour, -time.Second, 0, 10 * time.Second, time.Hour} {
 		s := granted(t, 10, calm)
 		o, err := New(free(), s.now())
-		if err != nil || !s.ahead.enter(o) {
+		if err != nil || !s.ahead.enter(o, s.mono()) {
 			t.Fatal(err)
 		}
 		s.pass(by)
@@ -151,8 +151,8 @@ func TestNobodyEntersBehindALeaveThatIsAskedFor(t *testing.T) {
 	early, _ := New(free(), s.now())
 	s.pass(10 * time.Second)
 	mustPlace(t, s, free())
-	l, ok := s.ahead.next(s.now(), s.cfg.Lease)
-	if !ok || l.covers(early.PlacedAt) || s.ahead.enter(early) {
+	l, ok := s.ahead.next(s.now(), s.mono(), s.cfg.Lease)
+	if !ok || l.covers(early.PlacedAt) || s.ahead.enter(early, s.mono()) {
 		t.Errorf("%v, %v: it entered", l, ok)
 	}
 }
@@ -187,6 +187,7 @@ func TestWhatWasNotRecordedIsTakenBack(t *testing.T) {
 			if w := c.written(); w != "begin move" || left != 1 {
 				t.Errorf("wrote %s, with %d leaves; want no trust in a leave of which an order is missing, and that left for who looks", w, left)
 			}
+			s.sweep(t.Context(), false)
 			s.pass(29 * time.Second)
 			s.sweep(t.Context(), false)
 			if len(s.store.leaves) != 1 {
@@ -289,12 +290,13 @@ func TestAnOldBackupTakesNothingBack(t *testing.T) {
 	later := mustPlace(t, s, free()).Order.ID
 	delete(s.store.orders, forgotten)
 	delete(s.store.orders, later)
+	s.sweep(t.Context(), false)
 	s.pass(time.Minute)
 	for range 3 {
 		s.sweep(t.Context(), false)
 	}
-	if len(s.store.leaves) != 1 || s.store.orders[forgotten].State != None || !strings.Contains(s.unswept[nameOf(s)], string(later)) {
-		t.Errorf("leaves %v, %v, said %q", s.store.leaves, s.store.orders, s.unswept)
+	if len(s.store.leaves) != 1 || s.store.orders[forgotten].State != None || !strings.Contains(s.seen[nameOf(s)].said, string(later)) {
+		t.Errorf("leaves %v, %v, said %v", s.store.leaves, s.store.orders, s.seen)
 	}
 	// Another process that reserves first has orders that are not recorded as well, and says so by its own leave.
 	s.store.leaves["other"] = Leave{Name: "other", Since: later.Time().Add(-time.Second), Until: s.now().Add(time.Minute)}
@@ -343,5 +345,44 @@ func TestAnIDTellsItsTime(t *testing.T) {
 	}
 	if !ID("x").Time().IsZero() || !ID("6f2c1c0e-3b1f-4a7e-9c55-0d9be1a6f3aa").Time().IsZero() {
 		t.Error("an id that is of no time has one")
+	}
+}
+
+// Clocks jump: what a dead process had sent may still arrive, however late it is by the clock, and a leave lasts no longer than it was
+// asked for because a clock stands still.
+func TestALeaveGoesByAClockThatNobodySets(t *testing.T) {
+	t.Parallel()
+	s := granted(t, 10, calm)
+	mono := s.time()
+	s.mono = func() time.Time { return mono }
+	s.ahead.ends = mono.Add(s.cfg.Lease)
+	o, _ := New(free(), s.now())
+	mono = mono.Add(s.cfg.Lease - 1)
+	if !s.ahead.enter(o, s.mono()) {
+		t.Error("there is no leave")
+	}
+	mono = mono.Add(1)
+	if s.ahead.enter(o, s.mono()) {
+		t.Error("it lasts as long as the clock stands still")
+	}
+	s.renewLeave(t.Context())
+	if !s.ahead.enter(o, s.mono()) {
+		t.Error("it was not renewed")
+	}
+	s.sweep(t.Context(), false)
+	s.pass(24 * time.Hour)
+	s.sweep(t.Context(), false)
+	if len(s.store.leaves) != 1 {
+		t.Error("it was ended because a clock jumped")
+	}
+	mono = mono.Add(2*s.cfg.Lease - 1)
+	s.sweep(t.Context(), false)
+	if len(s.store.leaves) != 1 {
+		t.Error("it was ended too early")
+	}
+	mono = mono.Add(1)
+	s.sweep(t.Context(), false)
+	if len(s.store.leaves) != 0 {
+		t.Error("it was not ended")
 	}
 }

@@ -388,6 +388,7 @@ func newShop(units int64, c chaos) *shop {
 		clock: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
 	}
 	s.Service = NewService(s.store, s.store, s.shelf, s.till, Config{Now: s.time, AnswerWait: time.Nanosecond}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	s.mono = s.time
 	return s
 }
 

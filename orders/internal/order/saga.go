@@ -91,12 +91,13 @@ type Service struct {
 	log     *slog.Logger
 	soldOut soldOut
 	ahead   ahead
-	unswept map[string]string // why the look at a leave failed last; Recover's alone
+	seen    map[string]sighting // leaves, by name; Recover's alone
+	mono    func() time.Time    // a clock that nobody sets
 }
 
 // NewService makes a service. Recover must run for orders to reach their end after a crash.
 func NewService(store Store, records Records, stock Stock, cashier Cashier, cfg Config, log *slog.Logger) *Service {
-	return &Service{store: store, records: records, stock: stock, cashier: cashier, cfg: cfg.withDefaults(), log: log, unswept: map[string]string{}}
+	return &Service{store: store, records: records, stock: stock, cashier: cashier, cfg: cfg.withDefaults(), log: log, mono: time.Now}
 }
 
 func (s *Service) now() time.Time { return s.cfg.Now().UTC().Truncate(time.Microsecond) }
@@ -133,7 +134,7 @@ func (s *Service) Place(ctx context.Context, p Placement) (Result, error) {
 	if s.cfg.Backlog(o.Paid()) > crowded {
 		return s.turnAway(ctx, o)
 	}
-	if s.ahead.enter(o) {
+	if s.ahead.enter(o, s.mono()) {
 		return s.placeAhead(ctx, o)
 	}
 	// Without a deadline: a Begin whose outcome nobody waited for would be an order that its caller was told is none.

@@ -90,7 +90,7 @@ func (w *world) place(buyer, again string) {
 		p.Key, p.Customer = buyer, telemetry.Secret(buyer)
 		if w.plan.ahead {
 			p.Key = ""
-			r.ahead = ahead{leave: w.store.leaves[r.Name], entered: map[ID]time.Time{}}
+			r.ahead = ahead{leave: w.store.leaves[r.Name], ends: time.Now().Add(time.Hour), entered: map[ID]time.Time{}}
 		}
 		res, err := r.Place(context.Background(), p)
 		switch {
