@@ -257,7 +257,8 @@ func (s *Service) forgot(ctx context.Context, lister Lister, l Leave) (ID, error
 	}
 	missing, err := s.missing(ctx, held)
 	for _, id := range missing {
-		if !slices.ContainsFunc(leaves, func(l Leave) bool { return l.covers(id.Time()) }) {
+		at := id.Time() // an id of no time is of somebody else's order
+		if !at.IsZero() && !slices.ContainsFunc(leaves, func(l Leave) bool { return l.covers(at) }) {
 			return id, err
 		}
 	}
